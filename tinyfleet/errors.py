@@ -1,0 +1,38 @@
+"""The errors of the core library, one subclass per remedy.
+
+TinyFleetError
+├── InvalidInput    the caller's value is wrong: fix it (a name, a shape, a file, a range)
+├── Diverged        training left the finite numbers: lower the rate or change the model
+└── DoesNotFit      the target lacks memory or a feature: choose a smaller model or another target
+
+Every message is one line that names the value and the remedy; programs print it as it is.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class TinyFleetError(Exception):
+    """Base of every error a user of the core library can cause or must handle."""
+
+
+class InvalidInput(TinyFleetError, ValueError):
+    """A name, shape, range or file that the caller has to correct."""
+
+
+class Diverged(TinyFleetError):
+    """Training produced a number that is not finite."""
+
+
+class DoesNotFit(TinyFleetError):
+    """The model needs more than the target has."""
+
+
+def unknown_name(kind: str, name: str, known: Iterable[str]) -> InvalidInput:
+    """An error for a name that is not among `known`, with the nearest one as a suggestion."""
+    names = sorted(known)
+    near = difflib.get_close_matches(name, names, n=1)
+    hint = f"did you mean '{near[0]}'?" if near else f"known: {', '.join(names)}"
+    return InvalidInput(f"unknown {kind} '{name[:80]}': {hint}")

@@ -1,0 +1,97 @@
+"""A run as data: what is learned, by which strategy, from which seed.
+
+A `RunSpec` is complete: every option is explicit, so that the same spec gives the same parameters
+wherever it runs. `training_samples` is the one place that says which samples a slot of a round
+learns from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from tinyfleet.errors import InvalidInput, unknown_name
+from tinyfleet.learner.protocol import Samples
+from tinyfleet.model.builtin import builtin_model
+from tinyfleet.model.initialization import initial_parameters
+from tinyfleet.model.spec import ModelSpec, Parameters
+from tinyfleet.randomness import Purpose, RandomStream
+from tinyfleet.strategies import STRATEGIES, Strategy, make_strategy
+from tinyfleet.strategies.base import MAX_ROUNDS, options_of
+from tinyfleet.tasks.base import Task
+
+MAX_SEED = 2**63 - 1
+
+
+@dataclass(frozen=True)
+class RunSpec:
+    """Everything that determines a run's result, apart from data that agents bring themselves.
+
+    task and its options name the distribution of problems; strategy and its options the
+    algorithm. rounds: 1 to 100,000,000. seed: 0 to 2**63 - 1.
+    """
+
+    model: ModelSpec
+    task: str
+    strategy: str
+    rounds: int
+    seed: int
+    task_options: Mapping[str, Any] = field(default_factory=dict)
+    strategy_options: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.rounds <= MAX_ROUNDS:
+            raise InvalidInput(f"rounds must be 1 to {MAX_ROUNDS}, got {self.rounds}")
+        if not 0 <= self.seed <= MAX_SEED:
+            raise InvalidInput(f"seed must be 0 to {MAX_SEED}, got {self.seed}")
+        self.make_strategy()
+
+    def make_strategy(self) -> Strategy:
+        """The strategy object this run asks for."""
+        return make_strategy(self.strategy, self.rounds, self.strategy_options)
+
+    def initial_parameters(self) -> Parameters:
+        """Version 0 of the model."""
+        return initial_parameters(self.model, self.seed)
+
+
+def training_samples(task: Task, seed: int, round: int, slot: int, count: int) -> Samples:
+    """The samples that `slot` of `round` learns from, whoever serves it."""
+    return task.training_samples(
+        RandomStream(seed, Purpose.TRAINING_TASK, round, slot), count
+    )
+
+
+def make_run(
+    task: Task,
+    strategy: str,
+    rounds: int,
+    seed: int,
+    model: ModelSpec | str | None = None,
+    strategy_options: Mapping[str, Any] | None = None,
+) -> RunSpec:
+    """A complete run: the task's recommended options where the caller sets none.
+
+    model: a spec, the name of a built-in model, or None for the task's default.
+    """
+    if strategy not in STRATEGIES:
+        raise unknown_name("strategy", strategy, STRATEGIES)
+    known = options_of(STRATEGIES[strategy])
+    options = {name: value for name, value in task.recommended.items() if name in known}
+    options |= {name: entry.default for name, entry in known.items() if name not in options}
+    options |= strategy_options or {}
+    spec = model if isinstance(model, ModelSpec) else _fitting_model(task, model)
+    _check_fits(task, spec)
+    return RunSpec(spec, task.name, strategy, rounds, seed, dict(task.options), options)
+
+
+def _fitting_model(task: Task, name: str | None) -> ModelSpec:
+    return builtin_model(name or task.default_model, task.input_shape, task.outputs, task.loss)
+
+
+def _check_fits(task: Task, spec: ModelSpec) -> None:
+    have = (spec.input_shape, spec.outputs, spec.loss)
+    need = (task.input_shape, task.outputs, task.loss)
+    if have != need:
+        raise InvalidInput(f"model '{spec.name}' is {have}, task '{task.name}' needs {need}")

@@ -1,0 +1,28 @@
+"""The federated algorithms, by name. A new one is a file beside these and a line here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, cast
+
+from tinyfleet.errors import unknown_name
+from tinyfleet.strategies.base import Strategy, Update, build
+from tinyfleet.strategies.fed_avg import FedAvg
+from tinyfleet.strategies.fed_sgd import FedSGD
+from tinyfleet.strategies.plan import Phase, TrainingPlan
+from tinyfleet.strategies.reptile import Reptile
+from tinyfleet.strategies.tiny_reptile import TinyReptile
+
+STRATEGIES: dict[str, type] = {
+    strategy.name: strategy for strategy in (TinyReptile, Reptile, FedAvg, FedSGD)
+}
+
+
+def make_strategy(name: str, rounds: int, options: Mapping[str, Any]) -> Strategy:
+    """The strategy `name` for a run of `rounds` rounds; raises InvalidInput on bad options."""
+    if name not in STRATEGIES:
+        raise unknown_name("strategy", name, STRATEGIES)
+    return cast("Strategy", build(STRATEGIES[name], rounds, options))
+
+
+__all__ = ["STRATEGIES", "Phase", "Strategy", "TrainingPlan", "Update", "make_strategy"]

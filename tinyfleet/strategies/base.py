@@ -1,0 +1,116 @@
+"""What a strategy is: a plan for the devices and a rule for the server.
+
+A strategy is one frozen dataclass in one file. Its fields are the options a user can set; their
+`metadata` says what each means. `plan(round)` is all a device ever sees of it, `apply` is a pure
+function. Nothing else in TinyFleet knows one strategy from another.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, Field, dataclass, field, fields
+from typing import Any, ClassVar, Protocol
+
+import numpy as np
+
+from tinyfleet.errors import InvalidInput, unknown_name
+from tinyfleet.model.spec import Parameters
+from tinyfleet.strategies.plan import TrainingPlan
+
+MAX_AGENTS_PER_ROUND = 1024
+MAX_ROUNDS = 100_000_000
+
+
+@dataclass(frozen=True)
+class Update:
+    """What one slot of a round sent back.
+
+    delta: `(parameter_count,) float32`, trained parameters minus those the slot started from; zero
+    when its training diverged. samples: how many samples it learned from.
+    """
+
+    slot: int
+    delta: Parameters
+    samples: int
+
+
+class Strategy(Protocol):
+    """A federated algorithm. Implementations are frozen dataclasses."""
+
+    name: ClassVar[str]
+
+    @property
+    def agents_per_round(self) -> int:
+        """How many slots a round has, 1 to 1,024; each is one device's task."""
+        ...
+
+    def plan(self, round: int) -> TrainingPlan:
+        """What each device does in `round`, which counts from 0."""
+        ...
+
+    def apply(self, model: Parameters, updates: Sequence[Update], round: int) -> Parameters:
+        """The next model, a new array, from at least one update, in the order of their slots."""
+        ...
+
+
+def option(default: Any, help: str, low: float, high: float) -> Any:
+    """A strategy's option: its default, what it means, and its closed range."""
+    return field(default=default, metadata={"help": help, "low": low, "high": high})
+
+
+def rounds_option() -> Any:
+    """The length of the run, which schedules need; set by the run, not by the user."""
+    return field(metadata={"help": "rounds of the run", "low": 1, "high": MAX_ROUNDS})
+
+
+def options_of(strategy: type) -> dict[str, Field[Any]]:
+    """The options a user can set, by name."""
+    return {entry.name: entry for entry in fields(strategy) if entry.name != "rounds"}
+
+
+def build(strategy: type, rounds: int, options: Mapping[str, Any]) -> Any:
+    """The strategy with `options` over its defaults; each is checked against its range."""
+    known = options_of(strategy)
+    for name in options:
+        if name not in known:
+            raise unknown_name(f"option of {strategy.name}", name, known)  # type: ignore[attr-defined]
+    values = {name: _checked(known[name], value) for name, value in options.items()}
+    (rounds_field,) = (entry for entry in fields(strategy) if entry.name == "rounds")
+    return strategy(rounds=_checked(rounds_field, rounds), **values)
+
+
+def annealed(rate: float, round: int, rounds: int) -> np.float32:
+    """`rate` falling linearly to 0 over the run: rate * (1 - round / rounds), as float32.
+
+    The outer step of Reptile (arXiv 1803.02999, reference code) anneals this way.
+    """
+    return np.float32(rate * (1.0 - round / rounds))
+
+
+def mean_delta(updates: Sequence[Update], weights: Sequence[float]) -> Parameters:
+    """The weighted mean of the updates' deltas, summed in float64 in the order of the slots."""
+    total = math.fsum(weights)
+    if not updates or total <= 0.0:
+        raise InvalidInput("a round needs at least one update of positive weight")
+    mean = np.zeros(updates[0].delta.shape, np.float64)
+    for update, weight in zip(updates, weights, strict=True):
+        mean += update.delta * (weight / total)
+    return mean.astype(np.float32)
+
+
+def _checked(entry: Field[Any], value: Any) -> Any:
+    whole = entry.type in ("int", int)
+    number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if not number or (whole and value != int(value)):
+        kind = "a whole number" if whole else "a number"
+        raise InvalidInput(f"{entry.name} must be {kind}, got {value!r}")
+    low, high = entry.metadata["low"], entry.metadata["high"]
+    if not low <= value <= high:
+        raise InvalidInput(f"{entry.name} must be {low:g} to {high:g}, got {value:g}")
+    return int(value) if whole else float(value)
+
+
+def default_of(entry: Field[Any]) -> Any:
+    """The default of an option, None where it has none."""
+    return None if entry.default is MISSING else entry.default

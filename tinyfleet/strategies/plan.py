@@ -1,0 +1,80 @@
+"""What a strategy asks of a device, as data.
+
+A `TrainingPlan` is the whole client half of an algorithm. The learner on a Pi, the firmware of a
+microcontroller and the simulator interpret the same plan; none of them knows which strategy
+made it.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from tinyfleet.errors import InvalidInput
+
+MAX_PHASES = 8  # our choice, like the other bounds here: far above what any strategy uses
+MAX_SAMPLES = 1_000_000
+MAX_PASSES = 10_000
+
+
+@dataclass(frozen=True)
+class Phase:
+    """One stretch of SGD over the next samples of the device's stream.
+
+    samples: how many samples are taken from the stream, 1 to 1,000,000.
+    rate: inner learning rate, greater than 0 and at most 10.
+    batch_size: samples per update, 1 to `samples`; the gradient is their mean. A last batch may
+        be smaller.
+    passes: how often the phase goes over its samples, in the same order. Only batch_size = 1 and
+        passes = 1 is online: every sample is used once and forgotten. Everything else stores
+        the samples on the device.
+    trainable: names of the layers that learn; empty means all of them.
+    """
+
+    samples: int
+    rate: float
+    batch_size: int = 1
+    passes: int = 1
+    trainable: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        _in_range("samples of a phase", self.samples, 1, MAX_SAMPLES)
+        _in_range("batch size", self.batch_size, 1, self.samples)
+        _in_range("passes", self.passes, 1, MAX_PASSES)
+        if not (math.isfinite(self.rate) and 0.0 < self.rate <= 10.0):
+            raise InvalidInput(f"inner rate must be above 0 and at most 10, got {self.rate}")
+
+    @property
+    def online(self) -> bool:
+        """Whether a device can forget each sample after its update."""
+        return self.batch_size == 1 and self.passes == 1
+
+    @property
+    def updates(self) -> int:
+        """How many SGD updates the phase makes."""
+        return self.passes * math.ceil(self.samples / self.batch_size)
+
+
+@dataclass(frozen=True)
+class TrainingPlan:
+    """The phases a device runs in order, each on the samples that follow in its stream."""
+
+    phases: tuple[Phase, ...]
+
+    def __post_init__(self) -> None:
+        _in_range("phases of a plan", len(self.phases), 1, MAX_PHASES)
+
+    @property
+    def samples(self) -> int:
+        """How many samples the plan takes from the stream in all."""
+        return sum(phase.samples for phase in self.phases)
+
+    @property
+    def online(self) -> bool:
+        """Whether no phase needs stored samples."""
+        return all(phase.online for phase in self.phases)
+
+
+def _in_range(what: str, value: int, low: int, high: int) -> None:
+    if not low <= value <= high:
+        raise InvalidInput(f"{what} must be {low} to {high}, got {value}")

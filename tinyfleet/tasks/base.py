@@ -1,0 +1,59 @@
+"""What a task is: a distribution of few-shot problems that all share one model shape.
+
+Training draws one problem per (run seed, round, slot), evaluation one per (seed, index) from
+problems that training never sees. A draw takes all its randomness from the stream it is given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol
+
+from tinyfleet.learner.protocol import Samples
+from tinyfleet.model.layers import Shape
+from tinyfleet.randomness import RandomStream
+
+
+@dataclass(frozen=True)
+class FewShotProblem:
+    """One unseen problem: adapt on the support set, test on the query set."""
+
+    support: Samples
+    query: Samples
+
+
+class Task(Protocol):
+    """A distribution of problems. Implementations are immutable after construction."""
+
+    name: ClassVar[str]
+    default_model: ClassVar[str]
+    recommended: ClassVar[Mapping[str, Any]]
+    """Strategy options that suit this task, used where the user sets none (our choice)."""
+
+    @property
+    def options(self) -> Mapping[str, Any]:
+        """What `make_task` needs to build an equal task, paths to data excluded."""
+        ...
+
+    @property
+    def input_shape(self) -> Shape: ...
+
+    @property
+    def outputs(self) -> int: ...
+
+    @property
+    def loss(self) -> str:
+        """A loss of `tinyfleet.model.spec.LOSSES`."""
+        ...
+
+    def training_samples(self, stream: RandomStream, count: int) -> Samples:
+        """`count` samples, in the order a device meets them, of one problem drawn for training."""
+        ...
+
+    def evaluation_problem(self, stream: RandomStream, shots: int, queries: int) -> FewShotProblem:
+        """One problem that training never draws.
+
+        shots: support samples, per class for a classifier. queries: query samples, likewise.
+        """
+        ...
