@@ -1,0 +1,48 @@
+# One task list for laptops and CI. Every target sets up what it needs first, and quickly when nothing changed.
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-fast lint bench proto format lock clean
+
+PYTHON_BIN := .venv/bin/python
+LEARNER := $(wildcard mcu_bridge/firmware/learner/*.[ch] mcu_bridge/firmware/learner/include/*.h)
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1	/' | expand -t 12
+
+setup: .venv/ready ## make .venv, install the locked dependencies and the project, build the C learner
+
+.venv/ready: requirements/dev.lock pyproject.toml setup.py $(LEARNER)
+	@dev/setup
+
+node_modules/ready: package-lock.json
+	@dev/setup lint
+
+demo: setup ## a real federation of eight agents on this machine, in under three minutes
+	@dev/demo
+
+test: setup ## the whole test suite
+	$(PYTHON_BIN) -m pytest
+
+test-fast: setup ## the unit tests only, in under a minute
+	$(PYTHON_BIN) -m pytest tests/unit
+
+lint: setup node_modules/ready ## ruff, mypy, import rules, buf and a look over the tracked files
+	@dev/lint
+
+bench: setup ## every number in the README; installs PyTorch to compare with
+	$(PYTHON_BIN) -m pip install -qq --disable-pip-version-check -r requirements/bench.in
+	@dev/bench
+
+proto: setup ## write tinyfleet/v1 anew from proto/
+	$(PYTHON_BIN) dev/generate_proto.py
+
+format: setup ## format the code and take ruff's safe fixes
+	.venv/bin/ruff check --quiet --fix-only .
+	.venv/bin/ruff format .
+
+lock: setup ## resolve the dependencies anew: versions and hashes, no addresses
+	.venv/bin/uv pip compile --quiet --universal --python-version 3.11 --all-extras --upgrade --generate-hashes \
+		--no-header --no-emit-index-url --no-emit-find-links --output-file requirements/dev.lock pyproject.toml
+
+clean: ## remove everything that `make setup` and the builds made
+	rm -rf .venv node_modules build dist *.egg-info tinyfleet/learner/_native.so
+	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -1,0 +1,1 @@
+"""The process on an edge device: it attends a coordinator, trains and sends updates."""

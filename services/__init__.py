@@ -1,0 +1,1 @@
+"""The three services of a fleet: coordinator, aggregator and metrics."""

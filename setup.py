@@ -1,0 +1,105 @@
+"""Builds the C learner as one plain shared library beside its Python loader; all else is in pyproject.toml.
+
+The library is loaded with ctypes, so it needs no Python headers and serves every Python version.
+Without a compiler the build goes on: the learner then runs on NumPy, slower and with the same results.
+"""
+
+import os
+import shlex
+import shutil
+import subprocess
+from pathlib import Path
+
+from setuptools import Command, setup
+from setuptools.command.bdist_wheel import bdist_wheel
+from setuptools.command.build import build
+
+SOURCE_FOLDER = Path("mcu_bridge/firmware/learner")
+LIBRARY = Path("tinyfleet/learner/_native.so")
+# Contraction off and no fast-math: the host must give the same bits as the Cortex-M4.
+FLAGS = (
+    "-std=c99 -O3 -ffp-contract=off -fno-math-errno -fPIC -shared "
+    "-Wall -Wextra -Werror=conversion -Werror=double-promotion"
+).split()
+
+
+def compiler() -> list[str] | None:
+    """Return the C compiler as an argument list ($CC wins), or None when there is none."""
+    wanted = shlex.split(os.environ.get("CC", ""))
+    candidates = [wanted] if wanted else [["cc"], ["gcc"], ["clang"]]
+    return next((c for c in candidates if shutil.which(c[0])), None)
+
+
+def unavailable(reason: str) -> bool:
+    """Say why there is no native learner; end the build where the caller insists on one."""
+    if os.environ.get("TINYFLEET_REQUIRE_NATIVE"):
+        raise SystemExit(f"tinyfleet: {reason}")
+    print(f"tinyfleet: {reason}: the learner will run on NumPy")
+    return False
+
+
+class BuildNative(Command):
+    """Compiles the learner into the build folder, or into the source tree for an editable install."""
+
+    description = "build the C learner"
+    user_options: list = []
+    editable_mode = False
+
+    def initialize_options(self) -> None:
+        self.build_lib = None
+
+    def finalize_options(self) -> None:
+        self.set_undefined_options("build", ("build_lib", "build_lib"))
+
+    def target(self) -> Path:
+        return LIBRARY if self.editable_mode else Path(self.build_lib) / LIBRARY
+
+    def get_source_files(self) -> list[str]:
+        return sorted(str(p) for p in SOURCE_FOLDER.glob("*.c"))
+
+    def get_outputs(self) -> list[str]:
+        return [str(self.target())] if self.target().is_file() else []
+
+    def get_output_mapping(self) -> dict[str, str]:
+        return {}
+
+    def run(self) -> None:
+        if not self.get_source_files() or not self.compile():
+            self.target().unlink(missing_ok=True)  # never an old library beside new sources
+
+    def compile(self) -> bool:
+        """Compile and link in one step; False, and one line that says why, when that is not possible."""
+        cc = compiler()
+        if cc is None:
+            return unavailable("no C compiler found (install gcc)")
+        self.target().parent.mkdir(parents=True, exist_ok=True)
+        # Written aside and renamed: a process that has the old library loaded keeps it.
+        fresh = self.target().with_suffix(".new")
+        includes = [f"-I{SOURCE_FOLDER}", f"-I{SOURCE_FOLDER / 'include'}"]
+        command = [*cc, *FLAGS, *includes, *self.get_source_files(), "-o", str(fresh), "-lm"]
+        if subprocess.run(command, check=False).returncode != 0:
+            return unavailable("the C learner did not compile, see above")
+        fresh.replace(self.target())
+        return True
+
+
+class Build(build):
+    """The standard build, then the C learner."""
+
+    sub_commands = [*build.sub_commands, ("build_native", None)]
+
+
+class Wheel(bdist_wheel):
+    """A wheel named for its platform when it holds the library: py3-none-linux_x86_64."""
+
+    def run(self) -> None:
+        self.run_command("build_native")
+        self.root_is_pure = not self.get_finalized_command("build_native").get_outputs()
+        super().run()
+
+    def get_tag(self) -> tuple[str, str, str]:
+        _, _, platform = super().get_tag()
+        return ("py3", "none", platform)
+
+
+setup(cmdclass={"bdist_wheel": Wheel, "build": Build, "build_native": BuildNative})

@@ -1,0 +1,50 @@
+"""What every test shares: a seed that a failure prints, and skips that fail in CI.
+
+`TINYFLEET_TEST_SEED=N` repeats a test with the seed N.
+"""
+
+import importlib.util
+import os
+import shutil
+import zlib
+from collections.abc import Iterator
+
+import pytest
+
+IN_CI = os.environ.get("CI") == "true"
+
+
+@pytest.fixture
+def seed(request: pytest.FixtureRequest) -> int:
+    """A seed of 32 bits: the test's own (so that it fails every time or never), or the one asked for."""
+    own = zlib.crc32(request.node.nodeid.encode())
+    chosen = int(os.environ.get("TINYFLEET_TEST_SEED", own))
+    request.node.add_report_section("setup", "seed", f"TINYFLEET_TEST_SEED={chosen}")
+    return chosen
+
+
+def is_installed(command: str | None, module: str | None) -> bool:
+    """Whether the command is on the path and the module can be imported; None asks for nothing."""
+    has_command = command is None or shutil.which(command) is not None
+    return has_command and (module is None or importlib.util.find_spec(module) is not None)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Honour `needs_package`: what CI could install, CI must not skip."""
+    for mark in item.iter_markers("needs_package"):
+        if is_installed(mark.kwargs.get("command"), mark.kwargs.get("module")):
+            continue
+        reason = f"{mark.args[0]} is not installed"
+        if IN_CI:
+            pytest.fail(f"{reason}, and CI must install it", pytrace=False)
+        pytest.skip(reason)
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The caller's TINYFLEET_ settings do not reach the tests, except those about the tests and the data."""
+    for name in [n for n in os.environ if n.startswith("TINYFLEET_")]:
+        if name not in {"TINYFLEET_TEST_SEED", "TINYFLEET_DATA"}:
+            monkeypatch.delenv(name)
+    yield

@@ -1,0 +1,85 @@
+"""Who may import whom: the packages by import-linter, outside libraries by folder.
+
+The contracts between packages are in pyproject.toml. Here stands which folder may know a library
+at all, wherever in a file the import is, so that a core stays free of sockets, threads and clocks.
+"""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path, PurePath
+
+import pytest
+from importlinter.cli import lint_imports
+
+ROOT = Path(__file__).resolve().parents[2]
+PACKAGES = ("tinyfleet", "services", "edge_agents", "mcu_bridge")
+
+GENERATED = ["tinyfleet/v1/*"]
+MAINS = ["services/*/main.py", "services/*/servicer.py", "services/hosting/*"]
+STORES = ["services/*/main.py", "services/hosting/*", "services/*/adapters/*", "services/*/migrations/*"]
+COMMAND = ["tinyfleet/cli/*"]
+
+# Library -> the only places that may import it.
+MAY_IMPORT = {
+    "grpc": [*GENERATED, *MAINS, *COMMAND, "services/*/adapters/*", "edge_agents/*"],
+    "grpc_health": [*MAINS, *COMMAND],
+    "grpc_reflection": [*MAINS],
+    "sqlalchemy": STORES,
+    "alembic": STORES,
+    "click": COMMAND,
+    "rich": COMMAND,
+    "matplotlib": COMMAND,
+    "rclpy": ["services/hosting/ros.py", "edge_agents/ros.py"],
+}
+# The core library has no sockets, threads or clock; its command has them all.
+NOT_IN_CORE = {"asyncio", "concurrent", "datetime", "multiprocessing", "selectors", "socket"} | {
+    "socketserver", "ssl", "subprocess", "threading", "time"
+}  # fmt: skip
+
+
+def python_files() -> list[Path]:
+    return sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
+
+
+def imported(path: Path) -> Iterator[tuple[str, int]]:
+    """Yield the top-level name and line of every import in a file, also those inside functions."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name.partition(".")[0], node.lineno) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            yield (node.module or "").partition(".")[0], node.lineno
+
+
+def is_under(path: PurePath, patterns: list[str]) -> bool:
+    """Whether the path, or a folder it is in, matches a pattern."""
+    return any(place.match(pattern) for place in (path, *path.parents) for pattern in patterns)
+
+
+def offenders(library: str, allowed: list[str], packages: tuple[str, ...]) -> list[str]:
+    found = []
+    for path in python_files():
+        name = path.relative_to(ROOT)
+        if name.parts[0] in packages and not is_under(name, allowed):
+            found += [f"{name}:{line}" for top, line in imported(path) if top == library]
+    return found
+
+
+def test_packages_import_only_what_the_contracts_allow(capsys: pytest.CaptureFixture[str]) -> None:
+    status = lint_imports(config_filename=str(ROOT / "pyproject.toml"), no_cache=True)
+    assert status == 0, capsys.readouterr().out
+
+
+@pytest.mark.parametrize("library", MAY_IMPORT)
+def test_library_is_imported_only_where_it_belongs(library: str) -> None:
+    assert offenders(library, MAY_IMPORT[library], PACKAGES) == []
+
+
+@pytest.mark.parametrize("module", sorted(NOT_IN_CORE))
+def test_core_has_no_sockets_threads_or_clock(module: str) -> None:
+    assert offenders(module, [*COMMAND, *GENERATED], ("tinyfleet",)) == []
+
+
+def test_the_rules_see_an_import_inside_a_function(tmp_path: Path) -> None:
+    sample = tmp_path / "sample.py"
+    sample.write_text("def late() -> None:\n    from time import monotonic\n", encoding="utf-8")
+    assert list(imported(sample)) == [("time", 2)]
