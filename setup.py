@@ -1,7 +1,8 @@
-"""Builds the C learner as one plain shared library beside its Python loader; all else is in pyproject.toml.
+"""Builds the C learner as one plain shared library beside its Python loader.
 
 The library is loaded with ctypes, so it needs no Python headers and serves every Python version.
-Without a compiler the build goes on: the learner then runs on NumPy, slower and with the same results.
+Without a compiler the build goes on: the learner then runs on NumPy, slower, with the same results.
+All else about the project is in pyproject.toml.
 """
 
 import os
@@ -9,6 +10,7 @@ import shlex
 import shutil
 import subprocess
 from pathlib import Path
+from typing import ClassVar
 
 from setuptools import Command, setup
 from setuptools.command.bdist_wheel import bdist_wheel
@@ -17,10 +19,9 @@ from setuptools.command.build import build
 SOURCE_FOLDER = Path("mcu_bridge/firmware/learner")
 LIBRARY = Path("tinyfleet/learner/_native.so")
 # Contraction off and no fast-math: the host must give the same bits as the Cortex-M4.
-FLAGS = (
-    "-std=c99 -O3 -ffp-contract=off -fno-math-errno -fPIC -shared "
-    "-Wall -Wextra -Werror=conversion -Werror=double-promotion"
-).split()
+ARITHMETIC = ["-std=c99", "-O3", "-ffp-contract=off", "-fno-math-errno"]
+WARNINGS = ["-Wall", "-Wextra", "-Werror=conversion", "-Werror=double-promotion"]
+FLAGS = [*ARITHMETIC, *WARNINGS, "-fPIC", "-shared"]
 
 
 def compiler() -> list[str] | None:
@@ -39,10 +40,10 @@ def unavailable(reason: str) -> bool:
 
 
 class BuildNative(Command):
-    """Compiles the learner into the build folder, or into the source tree for an editable install."""
+    """Compiles the learner into the build folder; for an editable install, into the source tree."""
 
     description = "build the C learner"
-    user_options: list = []
+    user_options: ClassVar[list[tuple[str, str, str]]] = []
     editable_mode = False
 
     def initialize_options(self) -> None:
@@ -68,7 +69,7 @@ class BuildNative(Command):
             self.target().unlink(missing_ok=True)  # never an old library beside new sources
 
     def compile(self) -> bool:
-        """Compile and link in one step; False, and one line that says why, when that is not possible."""
+        """Compile and link in one step; return False, and say why in a line, when that fails."""
         cc = compiler()
         if cc is None:
             return unavailable("no C compiler found (install gcc)")
@@ -86,7 +87,7 @@ class BuildNative(Command):
 class Build(build):
     """The standard build, then the C learner."""
 
-    sub_commands = [*build.sub_commands, ("build_native", None)]
+    sub_commands: ClassVar = [*build.sub_commands, ("build_native", None)]
 
 
 class Wheel(bdist_wheel):

@@ -1,4 +1,4 @@
-"""Refuses tracked files that hold the address of a machine or a registry: the project must build anywhere.
+"""Refuses tracked files that hold the address of a machine or a registry: we build anywhere.
 
 Every web address must be on a host named here, a lock holds no address at all, and no file
 holds an absolute path of somebody's machine.

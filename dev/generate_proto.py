@@ -1,6 +1,7 @@
-"""Writes the Python code of proto/tinyfleet/v1; `make proto` runs it, and a test proves the result fresh.
+"""Writes the Python code of proto/tinyfleet/v1; `make proto` runs it.
 
-The whole folder is rewritten, so a removed .proto file leaves nothing behind.
+A test proves the result fresh. The whole folder is rewritten, so that a .proto file that was
+removed leaves nothing behind.
 """
 
 import argparse

@@ -7,7 +7,6 @@ import importlib.util
 import os
 import shutil
 import zlib
-from collections.abc import Iterator
 
 import pytest
 
@@ -16,7 +15,7 @@ IN_CI = os.environ.get("CI") == "true"
 
 @pytest.fixture
 def seed(request: pytest.FixtureRequest) -> int:
-    """A seed of 32 bits: the test's own (so that it fails every time or never), or the one asked for."""
+    """A seed of 32 bits: the test's own, so that it fails always or never, or the one asked for."""
     own = zlib.crc32(request.node.nodeid.encode())
     chosen = int(os.environ.get("TINYFLEET_TEST_SEED", own))
     request.node.add_report_section("setup", "seed", f"TINYFLEET_TEST_SEED={chosen}")
@@ -42,9 +41,8 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 
 @pytest.fixture(autouse=True)
-def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The caller's TINYFLEET_ settings do not reach the tests, except those about the tests and the data."""
+def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The caller's settings do not reach the tests, except those about the tests and the data."""
     for name in [n for n in os.environ if n.startswith("TINYFLEET_")]:
         if name not in {"TINYFLEET_TEST_SEED", "TINYFLEET_DATA"}:
             monkeypatch.delenv(name)
-    yield

@@ -16,7 +16,12 @@ PACKAGES = ("tinyfleet", "services", "edge_agents", "mcu_bridge")
 
 GENERATED = ["tinyfleet/v1/*"]
 MAINS = ["services/*/main.py", "services/*/servicer.py", "services/hosting/*"]
-STORES = ["services/*/main.py", "services/hosting/*", "services/*/adapters/*", "services/*/migrations/*"]
+STORES = [
+    "services/*/main.py",
+    "services/hosting/*",
+    "services/*/adapters/*",
+    "services/*/migrations/*",
+]
 COMMAND = ["tinyfleet/cli/*"]
 
 # Library -> the only places that may import it.

@@ -1,4 +1,4 @@
-"""The lock holds every dependency that pyproject.toml asks for, each pinned and hashed, and no address."""
+"""The lock holds every dependency of pyproject.toml, pinned and hashed, and no address."""
 
 import re
 import tomllib
@@ -62,9 +62,13 @@ def lowest(name: str) -> str:
 def test_generated_code_runs_on_every_grpcio_and_protobuf_that_pyproject_accepts() -> None:
     """Generated code refuses to be imported by a library older than its generator."""
     folder = ROOT / "tinyfleet" / "v1"
-    stubs = {re.search(r"GRPC_GENERATED_VERSION = '(.+)'", path.read_text()).group(1)
-             for path in folder.glob("*_pb2_grpc.py")}
-    messages = {re.search(r"Protobuf Python Version: (.+)", path.read_text()).group(1)
-                for path in folder.glob("*_pb2.py")}
+    stubs = {
+        re.search(r"GRPC_GENERATED_VERSION = '(.+)'", path.read_text()).group(1)
+        for path in folder.glob("*_pb2_grpc.py")
+    }
+    messages = {
+        re.search(r"Protobuf Python Version: (.+)", path.read_text()).group(1)
+        for path in folder.glob("*_pb2.py")
+    }
     assert stubs == {lowest("grpcio")}
     assert messages == {lowest("protobuf")}
