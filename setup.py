@@ -93,12 +93,10 @@ class Build(build):
 class Wheel(bdist_wheel):
     """A wheel named for its platform when it holds the library: py3-none-linux_x86_64."""
 
-    def run(self) -> None:
-        self.run_command("build_native")
-        self.root_is_pure = not self.get_finalized_command("build_native").get_outputs()
-        super().run()
-
     def get_tag(self) -> tuple[str, str, str]:
+        if not self.get_finalized_command("build_native").get_outputs():
+            return super().get_tag()
+        self.root_is_pure = False
         _, _, platform = super().get_tag()
         return ("py3", "none", platform)
 
