@@ -1,1 +1,1 @@
-"""The three services of a fleet: coordinator, aggregator and metrics."""
+"""The three services: coordinator, aggregator, metrics; and what they share, hosting."""

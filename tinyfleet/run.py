@@ -58,9 +58,7 @@ class RunSpec:
 
 def training_samples(task: Task, seed: int, round: int, slot: int, count: int) -> Samples:
     """The samples that `slot` of `round` learns from, whoever serves it."""
-    return task.training_samples(
-        RandomStream(seed, Purpose.TRAINING_TASK, round, slot), count
-    )
+    return task.training_samples(RandomStream(seed, Purpose.TRAINING_TASK, round, slot), count)
 
 
 def make_run(

@@ -1,14 +1,14 @@
 """Models as plain documents: TOML files that people write, JSON headers of checkpoints.
 
-    name = "my_model"
-    input_shape = [28, 28, 1]
-    loss = "softmax_cross_entropy"
-    layers = [
-        { kind = "conv2d", filters = 8, stride = 2, padding = 1 },
-        { kind = "relu" },
-        { kind = "flatten" },
-        { kind = "dense", units = 5 },
-    ]
+name = "my_model"
+input_shape = [28, 28, 1]
+loss = "softmax_cross_entropy"
+layers = [
+    { kind = "conv2d", filters = 8, stride = 2, padding = 1 },
+    { kind = "relu" },
+    { kind = "flatten" },
+    { kind = "dense", units = 5 },
+]
 """
 
 from __future__ import annotations

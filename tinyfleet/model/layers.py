@@ -29,7 +29,7 @@ class Layer:
         return shape
 
     def weight_shape(self, shape: Shape) -> tuple[int, ...]:
-        """Shape of the weights, `()` for a layer without parameters; the last axis is the output."""
+        """Shape of the weights, `()` for a layer without any; the last axis is the output."""
         return ()
 
     def fan_in(self, shape: Shape) -> int:

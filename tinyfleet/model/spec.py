@@ -85,7 +85,9 @@ class ModelSpec:
             placed.append(here)
             shape, start = here.output_shape, here.stop
         if start > MAX_PARAMETERS:
-            raise InvalidInput(f"model has {start} parameters, at most {MAX_PARAMETERS} are allowed")
+            raise InvalidInput(
+                f"model has {start} parameters, at most {MAX_PARAMETERS} are allowed"
+            )
         return tuple(placed)
 
     @property

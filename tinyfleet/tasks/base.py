@@ -10,9 +10,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
+from tinyfleet.errors import InvalidInput
 from tinyfleet.learner.protocol import Samples
 from tinyfleet.model.layers import Shape
 from tinyfleet.randomness import RandomStream
+
+MAX_SHOTS = 100_000  # our choice: support or query samples of one problem, per class for a classifier
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,8 @@ class Task(Protocol):
     default_model: ClassVar[str]
     recommended: ClassVar[Mapping[str, Any]]
     """Strategy options that suit this task, used where the user sets none (our choice)."""
+    recommended_evaluation: ClassVar[Mapping[str, Any]]
+    """Fields of `tinyfleet.evaluation.EvaluationSettings` that suit this task (our choice)."""
 
     @property
     def options(self) -> Mapping[str, Any]:
@@ -57,3 +62,10 @@ class Task(Protocol):
         shots: support samples, per class for a classifier. queries: query samples, likewise.
         """
         ...
+
+
+def check_shots(shots: int, queries: int) -> None:
+    """Raise InvalidInput unless both are 1 to MAX_SHOTS."""
+    for what, value in (("shots", shots), ("queries", queries)):
+        if not 1 <= value <= MAX_SHOTS:
+            raise InvalidInput(f"{what} must be 1 to {MAX_SHOTS}, got {value}")

@@ -1,0 +1,215 @@
+"""The gRPC server around a service: loopback only, health, reflection, error translation, drain.
+
+A service's `main.py` wires its parts and calls `main`. SIGTERM and SIGINT end it: health turns to
+NOT_SERVING, open calls get `drain_s` seconds, then the service's own `close` runs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ipaddress
+import logging
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from services.hosting.errors import status_of
+from services.hosting.settings import ServiceSettings
+from tinyfleet.config import Sources, load_settings
+from tinyfleet.errors import InvalidInput, TinyFleetError
+from tinyfleet.logs import configure_logs, fields
+
+EXIT_INVALID = 2
+EXIT_UNAVAILABLE = 3
+MAX_MESSAGE_BYTES = 4 * 1024 * 1024
+
+log = logging.getLogger("hosting")
+
+
+@dataclass(frozen=True)
+class Service:
+    """What `run_service` hosts.
+
+    names: full names of its gRPC services, for health and reflection. register: adds its servicers
+    to a server. start: runs once the server listens. close: runs after the server has drained.
+    """
+
+    names: Sequence[str]
+    register: Callable[[grpc.aio.Server], None]
+    start: Callable[[], Awaitable[None]]
+    close: Callable[[], Awaitable[None]]
+
+
+def main(
+    process: str,
+    description: str,
+    settings_type: type[Any],
+    build: Callable[[Any], Service],
+) -> None:
+    """Entry point of a service's process: settings, logs, the service; exits with a status code.
+
+    0 after a clean stop, 2 for settings that cannot work, 3 when the address is taken.
+    """
+    try:
+        settings = load_settings(
+            settings_type, process, description, Sources(sys.argv[1:], os.environ)
+        )
+        check_loopback(settings.listen)
+        configure_logs(settings.log_level, settings.log_format)
+        asyncio.run(run_service(settings, build))
+    except AddressTaken as error:
+        sys.exit(_complain(process, error, EXIT_UNAVAILABLE))
+    except TinyFleetError as error:
+        sys.exit(_complain(process, error, EXIT_INVALID))
+
+
+class AddressTaken(TinyFleetError):
+    """Something else listens there."""
+
+
+async def run_service(settings: ServiceSettings, build: Callable[[Any], Service]) -> None:
+    """Host one service until a signal asks it to stop."""
+    stop = _stop_on_signals()
+    service = build(settings)
+    try:
+        async with serving(settings, service) as address:
+            _announce(settings.port_file, address)
+            log.info("listening", extra=fields(address=address))
+            await service.start()
+            await stop.wait()
+            log.info("stopping")
+    finally:
+        await service.close()
+
+
+@contextlib.asynccontextmanager
+async def serving(settings: ServiceSettings, service: Service) -> AsyncIterator[str]:
+    """A running server for `service`; gives its address, drains it at the end."""
+    server = grpc.aio.server(
+        interceptors=[ErrorTranslator()],
+        options=[
+            ("grpc.so_reuseport", 0),
+            ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+            ("grpc.max_concurrent_streams", 4096),
+            ("grpc.http2.min_ping_interval_without_data_ms", 5000),
+            ("grpc.keepalive_permit_without_calls", 1),
+        ],
+    )
+    service.register(server)
+    status = health.aio.HealthServicer()
+    health_pb2_grpc.add_HealthServicer_to_server(status, server)
+    reflection.enable_server_reflection(
+        (*service.names, health.SERVICE_NAME, reflection.SERVICE_NAME), server
+    )
+    address = _bind(server, settings.listen)
+    await server.start()
+    for name in ("", *service.names):
+        await status.set(name, health_pb2.HealthCheckResponse.SERVING)
+    try:
+        yield address
+    finally:
+        await status.enter_graceful_shutdown()
+        await server.stop(settings.drain_s)
+
+
+class ErrorTranslator(grpc.aio.ServerInterceptor):
+    """Turns the errors that handlers raise into gRPC statuses, by the table in `errors`."""
+
+    async def intercept_service(self, continuation: Any, details: Any) -> Any:
+        handler = await continuation(details)
+        if handler is None or details.method.startswith("/grpc."):
+            return handler
+        if handler.response_streaming:
+            wrap, kind = _translated_stream, "unary_stream"
+        else:
+            wrap, kind = _translated_unary, "unary_unary"
+        if handler.request_streaming:
+            kind = kind.replace("unary_", "stream_", 1)
+        make = getattr(grpc, f"{kind}_rpc_method_handler")
+        return make(
+            wrap(getattr(handler, kind)),
+            request_deserializer=handler.request_deserializer,
+            response_serializer=handler.response_serializer,
+        )
+
+
+def check_loopback(address: str) -> None:
+    """Raise InvalidInput unless `address` is host:port on loopback: there is no TLS here."""
+    host, separator, port = address.rpartition(":")
+    if not separator or not port.isdigit() or int(port) > 65535:
+        raise InvalidInput(f"listen must be host:port, got '{address[:80]}'")
+    if host != "localhost" and not _is_loopback(host.strip("[]")):
+        raise InvalidInput(
+            f"refusing to listen on '{host}' without TLS: use 127.0.0.1, ::1 or localhost"
+        )
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _translated_unary(method: Any) -> Any:
+    async def call(request: Any, context: Any) -> Any:
+        try:
+            return await method(request, context)
+        except grpc.aio.AbortError:
+            raise
+        except Exception as error:  # noqa: BLE001 - the table decides, the rest is logged
+            await context.abort(*status_of(error))
+
+    return call
+
+
+def _translated_stream(method: Any) -> Any:
+    async def call(request: Any, context: Any) -> Any:
+        try:
+            async for response in method(request, context):
+                yield response
+        except grpc.aio.AbortError:
+            raise
+        except Exception as error:  # noqa: BLE001 - the table decides, the rest is logged
+            await context.abort(*status_of(error))
+
+    return call
+
+
+def _bind(server: grpc.aio.Server, listen: str) -> str:
+    host = listen.rpartition(":")[0]
+    try:
+        port = server.add_insecure_port(listen)
+    except RuntimeError:
+        port = 0
+    if not port:
+        raise AddressTaken(f"cannot listen on {listen}: the port is taken; choose another --listen")
+    return f"{host}:{port}"
+
+
+def _announce(port_file: Path | None, address: str) -> None:
+    if port_file is not None:
+        partial = port_file.with_suffix(".partial")
+        partial.write_text(f"{address}\n", "utf-8")
+        partial.replace(port_file)
+
+
+def _stop_on_signals() -> asyncio.Event:
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    return stop
+
+
+def _complain(process: str, error: Exception, status: int) -> int:
+    print(f"tinyfleet-{process}: {error}", file=sys.stderr)  # noqa: T201 - before there are logs
+    return status

@@ -1,0 +1,26 @@
+"""The settings that every service has."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from tinyfleet.config import setting
+from tinyfleet.logs import FORMATS, LEVELS
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServiceSettings:
+    """Base of each service's settings class."""
+
+    listen: str = setting(help="address to listen on, host:port; port 0 takes a free one")
+    state: Path = setting(Path("state"), help="folder of the database, created if missing")
+    storage: str = setting("sqlite", help="where state is kept", choices=("sqlite", "memory"))
+    port_file: Path | None = setting(
+        None, help="file to write the address to once the service accepts connections"
+    )
+    drain_s: float = setting(
+        5.0, help="longest wait for open calls when stopping, seconds", low=0, high=600
+    )
+    log_level: str = setting("info", help="lowest level that is logged", choices=LEVELS)
+    log_format: str = setting("text", help="how log lines look", choices=FORMATS)

@@ -1,0 +1,181 @@
+"""One frozen dataclass of settings per process, from a TOML file, the environment and flags.
+
+Later sources win: defaults, then the TOML file, then the environment, then the flags. Each
+field is declared with `setting`. A field `heartbeat_s` of the process `coordinator` is the TOML key
+`heartbeat_s`, the variable `TINYFLEET_COORDINATOR_HEARTBEAT_S` and the flag `--heartbeat-s`.
+Unknown keys, wrong types and values out of range are refused before anything is opened.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, Field, dataclass, field, fields
+from pathlib import Path
+from typing import Any, TypeVar
+
+from tinyfleet.errors import InvalidInput, unknown_name
+
+MAX_CONFIG_BYTES = 256 * 1024
+_TOML_TYPES: dict[str, type] = {"int": int, "float": float, "bool": bool, "str": str, "Path": str}
+_TRUE, _FALSE = ("true", "1", "yes", "on"), ("false", "0", "no", "off")
+
+Settings = TypeVar("Settings")
+
+
+def setting(
+    default: Any = MISSING,
+    *,
+    help: str,
+    low: float | None = None,
+    high: float | None = None,
+    choices: tuple[str, ...] = (),
+) -> Any:
+    """A field of a settings class. Its type is one of str, int, float, bool or Path.
+
+    low, high: closed range of a number. choices: the allowed values of a string.
+    """
+    return field(
+        default=default, metadata={"help": help, "low": low, "high": high, "choices": choices}
+    )
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Where settings come from; `argv` without the program's name."""
+
+    argv: Sequence[str]
+    environment: Mapping[str, str]
+
+
+def load_settings(
+    settings: type[Settings], process: str, description: str, sources: Sources
+) -> Settings:
+    """The settings of `process`. Raises InvalidInput with the source, the key and the remedy.
+
+    `--help` prints all flags with their defaults and raises SystemExit(0), as argparse does.
+    """
+    known = {entry.name: entry for entry in fields(settings)}  # type: ignore[arg-type]
+    parser = _parser(known, process, description)
+    flags: dict[str, Any] = vars(parser.parse_args(list(sources.argv)))
+    path = flags.pop("config") or sources.environment.get(_variable(process, "config"))
+    values: dict[str, Any] = {}
+    if path:
+        values |= _from_toml(Path(path), known)
+    values |= _from_environment(process, known, sources.environment)
+    values |= {
+        name: _parsed(f"--{name.replace('_', '-')}", known[name], text)
+        for name, text in flags.items()
+        if text is not None
+    }
+    for name, entry in known.items():
+        if entry.default is MISSING and name not in values:
+            flag, variable = name.replace("_", "-"), _variable(process, name)
+            raise InvalidInput(f"'{name}' is not set: give --{flag} or {variable}")
+    return settings(**values)
+
+
+def _variable(process: str, name: str) -> str:
+    return f"TINYFLEET_{process}_{name}".upper().replace("-", "_")
+
+
+def _parser(
+    known: Mapping[str, Field[Any]], process: str, description: str
+) -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog=f"tinyfleet-{process}",
+        description=description,
+        epilog=f"Every flag is also a key of the TOML file and a variable, e.g. "
+        f"{_variable(process, next(iter(known)))}.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--config", metavar="FILE", help="TOML file with the settings below")
+    for name, entry in known.items():
+        default = "required" if entry.default is MISSING else f"default: {entry.default}"
+        choices = entry.metadata["choices"]
+        parser.add_argument(
+            f"--{name.replace('_', '-')}",
+            dest=name,
+            metavar="|".join(choices) or name.rsplit("_", maxsplit=1)[-1].upper(),
+            help=f"{entry.metadata['help']} ({default})".replace("%", "%%"),
+        )
+    return parser
+
+
+class _Parser(argparse.ArgumentParser):
+    """An ArgumentParser whose errors are ours: one line, raised."""
+
+    def error(self, message: str) -> Any:
+        raise InvalidInput(f"{message}; see {self.prog} --help")
+
+
+def _from_toml(path: Path, known: Mapping[str, Field[Any]]) -> dict[str, Any]:
+    try:
+        with path.open("rb") as file:
+            text = file.read(MAX_CONFIG_BYTES + 1)
+        if len(text) > MAX_CONFIG_BYTES:
+            raise InvalidInput(f"{path}: a configuration has at most {MAX_CONFIG_BYTES} bytes")
+        document = tomllib.loads(text.decode("utf-8"))
+    except OSError as error:
+        raise InvalidInput(f"cannot read configuration {path}: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InvalidInput(f"{path} is not valid TOML: {error}") from None
+    for key in document:
+        if key not in known:
+            raise InvalidInput(f"{path}: {unknown_name('key', key, known)}")
+    return {key: _checked(f"{path}: {key}", known[key], value) for key, value in document.items()}
+
+
+def _from_environment(
+    process: str, known: Mapping[str, Field[Any]], environment: Mapping[str, str]
+) -> dict[str, Any]:
+    prefix = _variable(process, "")
+    named = {_variable(process, name): name for name in known} | {_variable(process, "config"): ""}
+    values = {}
+    for variable, text in environment.items():
+        if not variable.startswith(prefix):
+            continue
+        if variable not in named:
+            raise unknown_name("variable", variable, named)
+        if name := named[variable]:
+            values[name] = _parsed(variable, known[name], text)
+    return values
+
+
+def _parsed(where: str, entry: Field[Any], text: str) -> Any:
+    kind = _kind(entry)
+    try:
+        if kind == "bool":
+            value: Any = {**dict.fromkeys(_TRUE, True), **dict.fromkeys(_FALSE, False)}[
+                text.lower()
+            ]
+        else:
+            value = {"int": int, "float": float, "Path": str, "str": str}[kind](text)
+    except (ValueError, KeyError):
+        raise InvalidInput(f"{where} must be a {kind}, got '{text[:80]}'") from None
+    return _checked(where, entry, value)
+
+
+def _checked(where: str, entry: Field[Any], value: Any) -> Any:
+    kind = _kind(entry)
+    if kind == "float" and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    expected = _TOML_TYPES[kind]
+    if not isinstance(value, expected) or (kind == "int" and isinstance(value, bool)):
+        raise InvalidInput(f"{where} must be a {kind}, got {str(value)[:80]!r}")
+    low, high, choices = (entry.metadata[key] for key in ("low", "high", "choices"))
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        if not math.isfinite(value) or (low is not None and value < low):
+            raise InvalidInput(f"{where} must be at least {low}, got {value}")
+        if high is not None and value > high:
+            raise InvalidInput(f"{where} must be at most {high}, got {value}")
+    if choices and value not in choices:
+        raise InvalidInput(f"{where} must be one of {', '.join(choices)}, got '{value}'")
+    return Path(str(value)) if kind == "Path" else value
+
+
+def _kind(entry: Field[Any]) -> str:
+    """The field's type by name; a `| None` means that it may stay unset."""
+    return str(entry.type).removesuffix(" | None")

@@ -1,0 +1,68 @@
+"""Structured logs: a fixed phrase and fields, one line each, for people or as JSON.
+
+    log.info("update refused", extra=fields(run=run_id, reason=reason))
+
+prints `2026-11-21T07:30:00.123Z INFO aggregator update refused run=k3f9 reason="late"`.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from typing import Any
+
+LEVELS = ("debug", "info", "warning", "error")
+FORMATS = ("text", "json")
+
+
+def fields(**values: Any) -> dict[str, Any]:
+    """The fields of a log line, for `extra=`."""
+    return {"fields": values}
+
+
+def configure_logs(level: str, format: str) -> None:
+    """Send all logs to standard error. level: one of LEVELS; format: one of FORMATS."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(JsonFormatter() if format == "json" else TextFormatter())
+    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+
+
+class TextFormatter(logging.Formatter):
+    """`time LEVEL logger phrase key=value ...`; values with spaces are quoted."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        pairs = "".join(f" {key}={_quoted(value)}" for key, value in _fields(record).items())
+        line = f"{_time(record)} {record.levelname} {record.name} {record.getMessage()}{pairs}"
+        return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object a line: time, level, logger, message, then the fields."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        entry = {
+            "time": _time(record),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+            **_fields(record),
+        }
+        if record.exc_info:
+            entry["traceback"] = self.formatException(record.exc_info)
+        return json.dumps(entry, default=str)
+
+
+def _fields(record: logging.LogRecord) -> dict[str, Any]:
+    found = getattr(record, "fields", {})
+    return found if isinstance(found, dict) else {}
+
+
+def _time(record: logging.LogRecord) -> str:
+    whole = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
+    return f"{whole}.{int(record.msecs):03d}Z"
+
+
+def _quoted(value: Any) -> str:
+    text = str(value)
+    return text if text and not set(text) & set(' "=\n') else json.dumps(text)

@@ -1,0 +1,179 @@
+from tinyfleet.v1 import model_pb2 as _model_pb2
+from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class UpdateEncoding(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    UPDATE_ENCODING_UNSPECIFIED: _ClassVar[UpdateEncoding]
+    UPDATE_ENCODING_DENSE_FLOAT32: _ClassVar[UpdateEncoding]
+
+class ReceiptStatus(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    RECEIPT_STATUS_UNSPECIFIED: _ClassVar[ReceiptStatus]
+    RECEIPT_STATUS_ACCEPTED: _ClassVar[ReceiptStatus]
+    RECEIPT_STATUS_LATE: _ClassVar[ReceiptStatus]
+    RECEIPT_STATUS_INVALID: _ClassVar[ReceiptStatus]
+    RECEIPT_STATUS_RETRY: _ClassVar[ReceiptStatus]
+UPDATE_ENCODING_UNSPECIFIED: UpdateEncoding
+UPDATE_ENCODING_DENSE_FLOAT32: UpdateEncoding
+RECEIPT_STATUS_UNSPECIFIED: ReceiptStatus
+RECEIPT_STATUS_ACCEPTED: ReceiptStatus
+RECEIPT_STATUS_LATE: ReceiptStatus
+RECEIPT_STATUS_INVALID: ReceiptStatus
+RECEIPT_STATUS_RETRY: ReceiptStatus
+
+class OpenRunRequest(_message.Message):
+    __slots__ = ("run_id", "spec")
+    RUN_ID_FIELD_NUMBER: _ClassVar[int]
+    SPEC_FIELD_NUMBER: _ClassVar[int]
+    run_id: str
+    spec: _model_pb2.RunSpec
+    def __init__(self, run_id: _Optional[str] = ..., spec: _Optional[_Union[_model_pb2.RunSpec, _Mapping]] = ...) -> None: ...
+
+class OpenRunResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class CloseRoundRequest(_message.Message):
+    __slots__ = ("run_id", "round")
+    RUN_ID_FIELD_NUMBER: _ClassVar[int]
+    ROUND_FIELD_NUMBER: _ClassVar[int]
+    run_id: str
+    round: int
+    def __init__(self, run_id: _Optional[str] = ..., round: _Optional[int] = ...) -> None: ...
+
+class CloseRoundResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class EndRunRequest(_message.Message):
+    __slots__ = ("run_id",)
+    RUN_ID_FIELD_NUMBER: _ClassVar[int]
+    run_id: str
+    def __init__(self, run_id: _Optional[str] = ...) -> None: ...
+
+class EndRunResponse(_message.Message):
+    __slots__ = ("version", "parameters_sha256")
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    PARAMETERS_SHA256_FIELD_NUMBER: _ClassVar[int]
+    version: int
+    parameters_sha256: str
+    def __init__(self, version: _Optional[int] = ..., parameters_sha256: _Optional[str] = ...) -> None: ...
+
+class WatchModelRequest(_message.Message):
+    __slots__ = ("run_id",)
+    RUN_ID_FIELD_NUMBER: _ClassVar[int]
+    run_id: str
+    def __init__(self, run_id: _Optional[str] = ...) -> None: ...
+
+class WatchModelResponse(_message.Message):
+    __slots__ = ("version", "parameters", "received_slots", "refused", "closed", "ended")
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    PARAMETERS_FIELD_NUMBER: _ClassVar[int]
+    RECEIVED_SLOTS_FIELD_NUMBER: _ClassVar[int]
+    REFUSED_FIELD_NUMBER: _ClassVar[int]
+    CLOSED_FIELD_NUMBER: _ClassVar[int]
+    ENDED_FIELD_NUMBER: _ClassVar[int]
+    version: int
+    parameters: bytes
+    received_slots: _containers.RepeatedScalarFieldContainer[int]
+    refused: _containers.RepeatedCompositeFieldContainer[RefusedUpdate]
+    closed: _containers.RepeatedCompositeFieldContainer[ClosedRound]
+    ended: bool
+    def __init__(self, version: _Optional[int] = ..., parameters: _Optional[bytes] = ..., received_slots: _Optional[_Iterable[int]] = ..., refused: _Optional[_Iterable[_Union[RefusedUpdate, _Mapping]]] = ..., closed: _Optional[_Iterable[_Union[ClosedRound, _Mapping]]] = ..., ended: _Optional[bool] = ...) -> None: ...
+
+class RefusedUpdate(_message.Message):
+    __slots__ = ("assignment_id", "reason")
+    ASSIGNMENT_ID_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    assignment_id: str
+    reason: str
+    def __init__(self, assignment_id: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
+
+class ClosedRound(_message.Message):
+    __slots__ = ("round", "updates", "loss", "samples", "bytes_up", "slowest_training_us", "diverged")
+    ROUND_FIELD_NUMBER: _ClassVar[int]
+    UPDATES_FIELD_NUMBER: _ClassVar[int]
+    LOSS_FIELD_NUMBER: _ClassVar[int]
+    SAMPLES_FIELD_NUMBER: _ClassVar[int]
+    BYTES_UP_FIELD_NUMBER: _ClassVar[int]
+    SLOWEST_TRAINING_US_FIELD_NUMBER: _ClassVar[int]
+    DIVERGED_FIELD_NUMBER: _ClassVar[int]
+    round: int
+    updates: int
+    loss: float
+    samples: int
+    bytes_up: int
+    slowest_training_us: int
+    diverged: int
+    def __init__(self, round: _Optional[int] = ..., updates: _Optional[int] = ..., loss: _Optional[float] = ..., samples: _Optional[int] = ..., bytes_up: _Optional[int] = ..., slowest_training_us: _Optional[int] = ..., diverged: _Optional[int] = ...) -> None: ...
+
+class FetchModelRequest(_message.Message):
+    __slots__ = ("run_id", "version")
+    RUN_ID_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    run_id: str
+    version: int
+    def __init__(self, run_id: _Optional[str] = ..., version: _Optional[int] = ...) -> None: ...
+
+class FetchModelResponse(_message.Message):
+    __slots__ = ("version", "total_bytes", "data", "spec")
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    TOTAL_BYTES_FIELD_NUMBER: _ClassVar[int]
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    SPEC_FIELD_NUMBER: _ClassVar[int]
+    version: int
+    total_bytes: int
+    data: bytes
+    spec: _model_pb2.RunSpec
+    def __init__(self, version: _Optional[int] = ..., total_bytes: _Optional[int] = ..., data: _Optional[bytes] = ..., spec: _Optional[_Union[_model_pb2.RunSpec, _Mapping]] = ...) -> None: ...
+
+class SubmitUpdatesRequest(_message.Message):
+    __slots__ = ("header", "data")
+    HEADER_FIELD_NUMBER: _ClassVar[int]
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    header: UpdateHeader
+    data: bytes
+    def __init__(self, header: _Optional[_Union[UpdateHeader, _Mapping]] = ..., data: _Optional[bytes] = ...) -> None: ...
+
+class UpdateHeader(_message.Message):
+    __slots__ = ("assignment_id", "run_id", "round", "slot", "base_version", "total_bytes", "encoding", "samples", "loss", "training_us", "diverged")
+    ASSIGNMENT_ID_FIELD_NUMBER: _ClassVar[int]
+    RUN_ID_FIELD_NUMBER: _ClassVar[int]
+    ROUND_FIELD_NUMBER: _ClassVar[int]
+    SLOT_FIELD_NUMBER: _ClassVar[int]
+    BASE_VERSION_FIELD_NUMBER: _ClassVar[int]
+    TOTAL_BYTES_FIELD_NUMBER: _ClassVar[int]
+    ENCODING_FIELD_NUMBER: _ClassVar[int]
+    SAMPLES_FIELD_NUMBER: _ClassVar[int]
+    LOSS_FIELD_NUMBER: _ClassVar[int]
+    TRAINING_US_FIELD_NUMBER: _ClassVar[int]
+    DIVERGED_FIELD_NUMBER: _ClassVar[int]
+    assignment_id: str
+    run_id: str
+    round: int
+    slot: int
+    base_version: int
+    total_bytes: int
+    encoding: UpdateEncoding
+    samples: int
+    loss: float
+    training_us: int
+    diverged: bool
+    def __init__(self, assignment_id: _Optional[str] = ..., run_id: _Optional[str] = ..., round: _Optional[int] = ..., slot: _Optional[int] = ..., base_version: _Optional[int] = ..., total_bytes: _Optional[int] = ..., encoding: _Optional[_Union[UpdateEncoding, str]] = ..., samples: _Optional[int] = ..., loss: _Optional[float] = ..., training_us: _Optional[int] = ..., diverged: _Optional[bool] = ...) -> None: ...
+
+class SubmitUpdatesResponse(_message.Message):
+    __slots__ = ("assignment_id", "status", "message")
+    ASSIGNMENT_ID_FIELD_NUMBER: _ClassVar[int]
+    STATUS_FIELD_NUMBER: _ClassVar[int]
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    assignment_id: str
+    status: ReceiptStatus
+    message: str
+    def __init__(self, assignment_id: _Optional[str] = ..., status: _Optional[_Union[ReceiptStatus, str]] = ..., message: _Optional[str] = ...) -> None: ...

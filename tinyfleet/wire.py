@@ -1,0 +1,162 @@
+"""Between protobuf messages and the core's own types: the edge where input is checked.
+
+Everything that turns a message into a core type raises InvalidInput with one clear line when the
+message is not valid; nothing behind this file sees a protobuf message.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+from google.protobuf import json_format, struct_pb2
+
+from tinyfleet.errors import InvalidInput
+from tinyfleet.model.layers import Layer
+from tinyfleet.model.spec import ModelSpec, Parameters, make_layer
+from tinyfleet.run import RunSpec
+from tinyfleet.strategies.plan import Phase, TrainingPlan
+from tinyfleet.v1 import model_pb2
+
+MAX_NAME_BYTES = 256
+MAX_OPTIONS_BYTES = 64 * 1024
+
+_LOSSES = {
+    "mean_squared_error": model_pb2.LOSS_MEAN_SQUARED_ERROR,
+    "softmax_cross_entropy": model_pb2.LOSS_SOFTMAX_CROSS_ENTROPY,
+}
+_LOSS_NAMES = {number: name for name, number in _LOSSES.items()}
+
+
+def run_to_message(run: RunSpec) -> model_pb2.RunSpec:
+    """The message for a run."""
+    return model_pb2.RunSpec(
+        model=model_to_message(run.model),
+        task=run.task,
+        task_options=_struct(run.task_options),
+        strategy=run.strategy,
+        strategy_options=_struct(run.strategy_options),
+        rounds=run.rounds,
+        seed=run.seed,
+    )
+
+
+def run_from_message(message: model_pb2.RunSpec) -> RunSpec:
+    """The run a message describes."""
+    return RunSpec(
+        model=model_from_message(message.model),
+        task=checked_name("task", message.task),
+        strategy=checked_name("strategy", message.strategy),
+        rounds=message.rounds,
+        seed=message.seed,
+        task_options=_options("task_options", message.task_options),
+        strategy_options=_options("strategy_options", message.strategy_options),
+    )
+
+
+def model_to_message(spec: ModelSpec) -> model_pb2.ModelSpec:
+    """The message for a model."""
+    height, width, channels = spec.input_shape
+    return model_pb2.ModelSpec(
+        name=spec.name,
+        input_height=height,
+        input_width=width,
+        input_channels=channels,
+        layers=[_layer_to_message(layer) for layer in spec.layers],
+        loss=_LOSSES[spec.loss],
+    )
+
+
+def model_from_message(message: model_pb2.ModelSpec) -> ModelSpec:
+    """The model a message describes."""
+    if message.loss not in _LOSS_NAMES:
+        raise InvalidInput("model.loss is not set to a known loss")
+    return ModelSpec(
+        name=message.name,
+        input_shape=(message.input_height, message.input_width, message.input_channels),
+        layers=tuple(_layer_from_message(layer) for layer in message.layers),
+        loss=_LOSS_NAMES[message.loss],
+    )
+
+
+def plan_to_message(plan: TrainingPlan) -> model_pb2.TrainingPlan:
+    """The message for a plan; defaults are left out."""
+    phases = [
+        model_pb2.Phase(
+            samples=phase.samples,
+            rate=phase.rate,
+            batch_size=phase.batch_size if phase.batch_size > 1 else 0,
+            passes=phase.passes if phase.passes > 1 else 0,
+            trainable=phase.trainable,
+        )
+        for phase in plan.phases
+    ]
+    return model_pb2.TrainingPlan(phases=phases)
+
+
+def plan_from_message(message: model_pb2.TrainingPlan) -> TrainingPlan:
+    """The plan a message describes."""
+    return TrainingPlan(
+        tuple(
+            Phase(
+                samples=phase.samples,
+                rate=phase.rate,
+                batch_size=phase.batch_size or 1,
+                passes=phase.passes or 1,
+                trainable=tuple(phase.trainable),
+            )
+            for phase in message.phases
+        )
+    )
+
+
+def parameters_to_bytes(parameters: Parameters) -> bytes:
+    """Little-endian float32, 4 bytes each."""
+    return parameters.astype("<f4", copy=False).tobytes()
+
+
+def parameters_from_bytes(data: bytes, count: int) -> Parameters:
+    """`(count,) float32`, a copy that may be changed; raises InvalidInput on a wrong size."""
+    if len(data) != 4 * count:
+        raise InvalidInput(f"{count} parameters are {4 * count} bytes, got {len(data)}")
+    return np.frombuffer(data, "<f4").astype(np.float32)
+
+
+def checked_name(what: str, name: str) -> str:
+    """`name` if it has 1 to 256 bytes and no control characters; raises InvalidInput if not."""
+    if not name or len(name.encode()) > MAX_NAME_BYTES or not name.isprintable():
+        raise InvalidInput(f"{what} must be 1 to {MAX_NAME_BYTES} printable bytes")
+    return name
+
+
+def _layer_to_message(layer: Layer) -> model_pb2.Layer:
+    message = model_pb2.Layer()
+    options = getattr(message, layer.kind)
+    options.SetInParent()
+    for name, value in asdict(layer).items():
+        setattr(options, name, value)
+    return message
+
+
+def _layer_from_message(message: model_pb2.Layer) -> Layer:
+    kind = message.WhichOneof("kind")
+    if kind is None:
+        raise InvalidInput("a layer has no kind")
+    options = getattr(message, kind)
+    return make_layer(
+        kind, {field.name: getattr(options, field.name) for field in options.DESCRIPTOR.fields}
+    )
+
+
+def _struct(options: Mapping[str, Any]) -> struct_pb2.Struct:
+    message = struct_pb2.Struct()
+    message.update(dict(options))
+    return message
+
+
+def _options(what: str, message: struct_pb2.Struct) -> dict[str, Any]:
+    if message.ByteSize() > MAX_OPTIONS_BYTES:
+        raise InvalidInput(f"{what} has more than {MAX_OPTIONS_BYTES} bytes")
+    return json_format.MessageToDict(message)
