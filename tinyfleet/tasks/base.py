@@ -15,7 +15,7 @@ from tinyfleet.learner.protocol import Samples
 from tinyfleet.model.layers import Shape
 from tinyfleet.randomness import RandomStream
 
-MAX_SHOTS = 100_000  # our choice: support or query samples of one problem, per class for a classifier
+MAX_SHOTS = 100_000  # our choice: of one problem, per class for a classifier
 
 
 @dataclass(frozen=True)

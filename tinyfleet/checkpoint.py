@@ -1,0 +1,210 @@
+"""Checkpoints: one file that says by itself what it holds and whether it is whole.
+
+The layout is specified in docs/formats/checkpoint.md. `encode` and `decode` are the format,
+`save_checkpoint` and `load_checkpoint` put it on disk and read it back.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import struct
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tinyfleet.errors import InvalidInput
+from tinyfleet.model.document import model_from_document, model_to_document
+from tinyfleet.model.spec import MAX_PARAMETERS, Parameters, parameters_sha256
+from tinyfleet.run import RunSpec
+
+MAGIC = b"TINYFLET"
+FORMAT_VERSION = 1
+_PREFIX = struct.Struct("<8sIII")  # magic, format version, bytes of header, parameters
+_DIGEST_BYTES = 32
+MAX_HEADER_BYTES = 256 * 1024
+MAX_FILE_BYTES = _PREFIX.size + MAX_HEADER_BYTES + 4 * MAX_PARAMETERS + _DIGEST_BYTES
+
+_HEADER_KEYS = {"run", "run_id", "version", "parameter_count", "parameters_sha256"}
+_RUN_KEYS = {"model", "task", "task_options", "strategy", "strategy_options", "rounds", "seed"}
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A model of a run. version: how many rounds it has been through, 0 to `run.rounds`."""
+
+    run: RunSpec
+    run_id: str
+    version: int
+    parameters: Parameters
+
+    def __post_init__(self) -> None:
+        self.run.model.check_parameters(self.parameters)
+        if not 0 <= self.version <= self.run.rounds:
+            raise InvalidInput(f"a run of {self.run.rounds} rounds has no version {self.version}")
+        if len(self.run_id) > 128 or not self.run_id.isprintable():
+            raise InvalidInput("a run id has at most 128 printable characters")
+
+
+def encode(checkpoint: Checkpoint) -> bytes:
+    """The checkpoint file's bytes."""
+    header = _canonical_json(
+        {
+            "run": run_to_document(checkpoint.run),
+            "run_id": checkpoint.run_id,
+            "version": checkpoint.version,
+            "parameter_count": len(checkpoint.parameters),
+            "parameters_sha256": parameters_sha256(checkpoint.parameters),
+        }
+    )
+    if len(header) > MAX_HEADER_BYTES:
+        raise InvalidInput(f"a checkpoint's header has at most {MAX_HEADER_BYTES} bytes")
+    prefix = _PREFIX.pack(MAGIC, FORMAT_VERSION, len(header), len(checkpoint.parameters))
+    body = prefix + header + checkpoint.parameters.astype("<f4", copy=False).tobytes()
+    return body + hashlib.sha256(body).digest()
+
+
+def decode(data: bytes) -> Checkpoint:
+    """The checkpoint in `data`; raises InvalidInput unless every byte is as it was written."""
+    header_bytes, count = _check_frame(data)
+    start = _PREFIX.size + header_bytes
+    header = _parse(data[_PREFIX.size : start])
+    parameters = np.frombuffer(data, "<f4", count, start).astype(np.float32)
+    if header["parameter_count"] != count:
+        raise InvalidInput("checkpoint disagrees with itself about its parameter count")
+    if header["parameters_sha256"] != parameters_sha256(parameters):
+        raise InvalidInput("checkpoint disagrees with itself about its parameters' hash")
+    run = run_from_document(header["run"])
+    return Checkpoint(run, str(header["run_id"]), _whole("version", header["version"]), parameters)
+
+
+def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
+    """Write the file so that a crash leaves the old one or the new one, never a part."""
+    data = encode(checkpoint)
+    try:
+        _write_atomically(path, data)
+    except OSError as error:
+        raise InvalidInput(f"cannot write checkpoint {path}: {error.strerror}") from None
+
+
+def load_checkpoint(path: Path) -> Checkpoint:
+    """The checkpoint in a file; raises InvalidInput with the file and what is wrong with it."""
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_FILE_BYTES + 1)
+    except OSError as error:
+        raise InvalidInput(f"cannot read checkpoint {path}: {error.strerror}") from None
+    try:
+        return decode(data)
+    except InvalidInput as error:
+        raise InvalidInput(f"{path}: {error}") from None
+
+
+def run_to_document(run: RunSpec) -> dict[str, Any]:
+    """The run as plain JSON values; `run_from_document` reads it back to an equal run."""
+    return {
+        "model": model_to_document(run.model),
+        "task": run.task,
+        "task_options": dict(run.task_options),
+        "strategy": run.strategy,
+        "strategy_options": dict(run.strategy_options),
+        "rounds": run.rounds,
+        "seed": run.seed,
+    }
+
+
+def run_from_document(document: Any) -> RunSpec:
+    """The run a document describes; unknown or missing keys are refused."""
+    _check_keys("run", document, _RUN_KEYS)
+    for key in ("model", "task_options", "strategy_options"):
+        if not isinstance(document[key], dict):
+            raise InvalidInput(f"a run's {key} must be an object")
+    return RunSpec(
+        model=model_from_document(document["model"]),
+        task=str(document["task"]),
+        strategy=str(document["strategy"]),
+        rounds=_whole("rounds", document["rounds"]),
+        seed=_whole("seed", document["seed"]),
+        task_options=document["task_options"],
+        strategy_options=document["strategy_options"],
+    )
+
+
+def _check_frame(data: bytes) -> tuple[int, int]:
+    """Header bytes and parameter count of a file whose length and digest are right."""
+    if data[: len(MAGIC)] != MAGIC[: len(data)] or not data:
+        raise InvalidInput("not a TinyFleet checkpoint")
+    if len(data) < _PREFIX.size:
+        raise InvalidInput(f"checkpoint is cut short: it has {len(data)} bytes")
+    _, version, header_bytes, count = _PREFIX.unpack_from(data)
+    if version != FORMAT_VERSION:
+        raise InvalidInput(
+            f"checkpoint has format version {version}, this program reads {FORMAT_VERSION}"
+        )
+    if header_bytes > MAX_HEADER_BYTES or not 1 <= count <= MAX_PARAMETERS:
+        raise InvalidInput("checkpoint is damaged: its sizes are out of range")
+    _check_length(len(data), _PREFIX.size + header_bytes + 4 * count + _DIGEST_BYTES)
+    if hashlib.sha256(data[:-_DIGEST_BYTES]).digest() != data[-_DIGEST_BYTES:]:
+        raise InvalidInput("checkpoint is damaged: its SHA-256 does not match")
+    return header_bytes, count
+
+
+def _check_length(length: int, expected: int) -> None:
+    if length < expected:
+        raise InvalidInput(f"checkpoint is cut short: {length} of {expected} bytes")
+    if length > expected:
+        raise InvalidInput(f"checkpoint has bytes after its end: it should have {expected}")
+
+
+def _parse(header: bytes) -> dict[str, Any]:
+    try:
+        document = json.loads(header.decode("utf-8"))
+    except (ValueError, RecursionError):
+        raise InvalidInput("checkpoint's header is not JSON") from None
+    _check_keys("checkpoint's header", document, _HEADER_KEYS)
+    return document  # type: ignore[no-any-return]
+
+
+def _check_keys(what: str, document: Any, keys: set[str]) -> None:
+    if not isinstance(document, dict) or document.keys() != keys:
+        raise InvalidInput(f"a {what} has exactly the keys {', '.join(sorted(keys))}")
+
+
+def _whole(name: str, value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise InvalidInput(f"{name} must be a whole number, got {value!r}")
+    return value
+
+
+def _canonical_json(document: dict[str, Any]) -> bytes:
+    text = json.dumps(document, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return text.encode("ascii")
+
+
+def _write_atomically(path: Path, data: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).chmod(0o644)
+        Path(temporary).replace(path)
+        _sync_folder(path.parent)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make the rename itself durable."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,1 @@
+"""Updates as bytes: how a device's delta travels."""

@@ -1,0 +1,6 @@
+"""Adapt-then-test on problems that training never draws."""
+
+from tinyfleet.evaluation.adaptation import CurvePoint, Evaluation, EvaluationSettings, evaluate
+from tinyfleet.evaluation.score import Interval, Score
+
+__all__ = ["CurvePoint", "Evaluation", "EvaluationSettings", "Interval", "Score", "evaluate"]

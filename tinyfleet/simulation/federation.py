@@ -1,0 +1,163 @@
+"""The rounds of a run, one after the other, with nothing between the parts but function calls.
+
+A fleet over gRPC does the same steps in the same order: samples from (seed, round, slot), the
+strategy's plan, the delta, its encoding, and the updates folded in slot order. So both end in the
+same parameters, bit for bit.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from tinyfleet.codec.dense import decode_dense, encode_dense
+from tinyfleet.errors import Diverged, InvalidInput
+from tinyfleet.learner.protocol import Learner, run_plan
+from tinyfleet.model.spec import Parameters
+from tinyfleet.run import RunSpec, training_samples
+from tinyfleet.strategies import Strategy, TrainingPlan, Update
+from tinyfleet.tasks.base import Task
+
+MAX_DIVERGED_ROUNDS = 20  # our choice: rounds in a row without one finite update
+
+
+@dataclass(frozen=True, slots=True)
+class RoundReport:
+    """One finished round.
+
+    round: counts from 0. loss: mean training loss over the slots that stayed finite, nan if none
+    did. diverged: slots whose training left the finite numbers; their delta is zero. parameters:
+    the model after the round, which is version `round + 1`.
+    """
+
+    round: int
+    loss: float
+    diverged: int
+    parameters: Parameters
+
+    @property
+    def version(self) -> int:
+        return self.round + 1
+
+
+@dataclass(frozen=True, slots=True)
+class SimulationResult:
+    """The end of a run.
+
+    version: of `parameters`, the number of rounds done since the run began. samples, bytes and
+    diverged count what this call did. bytes_down: one model of 4 bytes a parameter per slot and
+    round. bytes_up: the encoded updates. Both are payload, without any framing of messages.
+    diverged: slots that sent a zero delta.
+    """
+
+    parameters: Parameters
+    version: int
+    samples: int
+    bytes_up: int
+    bytes_down: int
+    diverged: int
+
+
+@dataclass(frozen=True, slots=True)
+class _SlotResult:
+    update: Update
+    size: int
+    loss: float
+    finite: bool
+
+
+def simulate(
+    run: RunSpec,
+    task: Task,
+    learner: Learner,
+    on_round: Callable[[RoundReport], None] | None = None,
+    parameters: Parameters | None = None,
+    version: int = 0,
+) -> SimulationResult:
+    """Train `run` from version 0, or go on from `parameters`, which are `version`, to its end.
+
+    on_round is called after each round; what it raises ends the simulation, and the report it
+    was given last holds all that is needed to go on. Raises Diverged when training leaves the
+    finite numbers in every slot of 20 rounds in a row.
+    """
+    if learner.spec != run.model:
+        raise InvalidInput(f"the learner is not for the run's model '{run.model.name}'")
+    if not 0 <= version <= run.rounds:
+        raise InvalidInput(f"a run of {run.rounds} rounds has no version {version}")
+    strategy = run.make_strategy()
+    model = run.initial_parameters() if parameters is None else parameters
+    run.model.check_parameters(model)
+    totals = _Totals()
+    for index in range(version, run.rounds):
+        results = _train_round(strategy, run.seed, index, task, learner, model)
+        model = strategy.apply(model, [result.update for result in results], index)
+        report = totals.add(index, results, model)
+        if on_round is not None:
+            on_round(report)
+        totals.check(run)
+    _check_finite(model)
+    return totals.result(run, model)
+
+
+def _train_round(
+    strategy: Strategy, seed: int, round: int, task: Task, learner: Learner, model: Parameters
+) -> list[_SlotResult]:
+    plan = strategy.plan(round)
+    slots = range(strategy.agents_per_round)
+    return [_train_slot(plan, seed, round, slot, task, learner, model) for slot in slots]
+
+
+def _train_slot(
+    plan: TrainingPlan,
+    seed: int,
+    round: int,
+    slot: int,
+    task: Task,
+    learner: Learner,
+    model: Parameters,
+) -> _SlotResult:
+    samples = training_samples(task, seed, round, slot, plan.samples)
+    trained = model.copy()
+    done = run_plan(learner, trained, samples, plan)
+    delta = np.subtract(trained, model, out=trained) if done.finite else np.zeros_like(model)
+    encoded = encode_dense(delta)
+    update = Update(slot, decode_dense(encoded, len(model)), plan.samples)
+    return _SlotResult(update, len(encoded), done.loss, done.finite)
+
+
+class _Totals:
+    """What a simulation counts."""
+
+    def __init__(self) -> None:
+        self.slots = self.samples = self.bytes_up = self.diverged = 0
+        self.lost_rounds = 0
+
+    def add(self, round: int, results: list[_SlotResult], model: Parameters) -> RoundReport:
+        losses = [result.loss for result in results if result.finite]
+        diverged = len(results) - len(losses)
+        self.slots += len(results)
+        self.samples += sum(result.update.samples for result in results)
+        self.bytes_up += sum(result.size for result in results)
+        self.diverged += diverged
+        self.lost_rounds = 0 if losses else self.lost_rounds + 1
+        loss = math.fsum(losses) / len(losses) if losses else math.nan
+        return RoundReport(round, loss, diverged, model)
+
+    def result(self, run: RunSpec, model: Parameters) -> SimulationResult:
+        down = self.slots * run.model.parameter_bytes
+        return SimulationResult(model, run.rounds, self.samples, self.bytes_up, down, self.diverged)
+
+    def check(self, run: RunSpec) -> None:
+        if self.lost_rounds >= MAX_DIVERGED_ROUNDS:
+            raise Diverged(
+                f"training diverged in {self.lost_rounds} rounds in a row: "
+                f"choose a lower inner_rate (or outer_rate) for {run.strategy}"
+            )
+
+
+def _check_finite(model: Parameters) -> None:
+    if not np.isfinite(model).all():
+        raise Diverged("the model is no longer finite: choose a lower inner_rate or outer_rate")

@@ -1,0 +1,288 @@
+"""Omniglot from disk: the repacked `.npz`, or the official folders or zips of drawings.
+
+Both give the same thing: for each of the two official splits (`background`, 30 alphabets, to train;
+`evaluation`, 10 others, to test), class by class, that character's drawings as 28 x 28 grey
+images, 0 = paper, 255 = ink. Only one class is in memory at a time.
+"""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import IO, Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from tinyfleet.errors import InvalidInput
+from tinyfleet.tasks.png import decode_grey_png
+
+SIDE = 28
+SPLITS = ("background", "evaluation")
+REMEDY = (
+    "give omniglot.npz, or the folder that holds images_background and images_evaluation "
+    "(folders or .zip), with --data or TINYFLEET_DATA"
+)
+MAX_CLASSES = 20_000
+MAX_DRAWINGS = 1_000
+_ORIGINAL_SIDE = 105
+_MAX_PNG_BYTES = 65_536
+_UNREADABLE = (
+    OSError,
+    EOFError,
+    KeyError,
+    NotImplementedError,
+    RuntimeError,
+    ValueError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+
+Images = npt.NDArray[np.uint8]
+
+
+class OmniglotData(Protocol):
+    """Where the drawings come from."""
+
+    drawings: int
+    """Drawings of each character."""
+
+    def class_count(self, split: str) -> int: ...
+
+    def classes(self, split: str) -> Iterator[Images]:
+        """`(drawings, 28 * 28) uint8` of each class of the split."""
+        ...
+
+
+def open_omniglot(path: Path | None) -> OmniglotData:
+    """The data at `path`; raises InvalidInput with the remedy when there is none."""
+    if path is None:
+        raise InvalidInput(f"task 'omniglot' needs its data: {REMEDY}")
+    if not path.exists():
+        raise InvalidInput(f"no Omniglot data at {path}: {REMEDY}")
+    if path.is_dir() and (path / "omniglot.npz").exists():
+        path = path / "omniglot.npz"
+    if path.is_file() and not path.name.startswith("images_"):
+        return NpzData(path)
+    return ImageData(path.parent if path.name.startswith("images_") else path)
+
+
+def _reading(path: Path, read: Callable[[], Any]) -> Any:
+    """What `read` returns; whatever a damaged file makes it raise becomes one line."""
+    try:
+        return read()
+    except InvalidInput as error:
+        raise InvalidInput(f"cannot read Omniglot data {path}: {error}") from None
+    except _UNREADABLE as error:
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        line = " ".join(reason.split())[:200]
+        raise InvalidInput(f"cannot read Omniglot data {path}: {line}; {REMEDY}") from None
+
+
+class NpzData:
+    """The `.npz` with the arrays `images`, `split` and `split_names`; pickles are refused."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._split, self._names, self.drawings = _reading(path, self._read_index)
+
+    def class_count(self, split: str) -> int:
+        return int(np.count_nonzero(self._split == self._names.index(split)))
+
+    def classes(self, split: str) -> Iterator[Images]:
+        wanted = self._split == self._names.index(split)
+        size = self.drawings * SIDE * SIDE
+        with _reading(self._path, lambda: zipfile.ZipFile(self._path)) as archive:
+            stream = _reading(self._path, lambda: _open_array(archive, "images")[0])
+            with stream:
+                for is_wanted in wanted:
+                    data = _reading(self._path, lambda: _exactly(stream, size))
+                    if is_wanted:
+                        yield np.frombuffer(data, np.uint8).reshape(self.drawings, SIDE * SIDE)
+
+    def _read_index(self) -> tuple[npt.NDArray[np.uint8], list[str], int]:
+        with zipfile.ZipFile(self._path) as archive:
+            stream, shape, dtype = _open_array(archive, "images")
+            stream.close()
+            split, names = _read_array(archive, "split"), _read_array(archive, "split_names")
+        if dtype != np.uint8 or len(shape) != 4 or shape[2:] != (SIDE, SIDE):
+            raise InvalidInput(f"images must be uint8 (classes, drawings, {SIDE}, {SIDE})")
+        if not (1 <= shape[0] <= MAX_CLASSES and 2 <= shape[1] <= MAX_DRAWINGS):
+            raise InvalidInput(f"it has {shape[0]} classes of {shape[1]} drawings")
+        if split.shape != shape[:1] or split.dtype.kind not in "iu" or names.ndim != 1:
+            raise InvalidInput("split must give one number for each class")
+        if missing := set(SPLITS) - set(names.tolist()):
+            raise InvalidInput(f"split_names lacks {', '.join(sorted(missing))}")
+        return split, names.tolist(), shape[1]
+
+
+def _open_array(
+    archive: zipfile.ZipFile, name: str
+) -> tuple[IO[bytes], tuple[int, ...], np.dtype[Any]]:
+    """A member of an .npz, positioned at its first value, with its shape and type."""
+    try:
+        info = archive.getinfo(f"{name}.npy")
+    except KeyError:
+        raise InvalidInput(f"it has no array '{name}'") from None
+    stream = archive.open(info)
+    version = np.lib.format.read_magic(stream)
+    read = {
+        (1, 0): np.lib.format.read_array_header_1_0,
+        (2, 0): np.lib.format.read_array_header_2_0,
+    }.get(version)
+    if read is None:
+        raise InvalidInput(f"array '{name}' has the unknown format version {version}")
+    shape, fortran, dtype = read(stream)
+    if dtype.hasobject:
+        raise InvalidInput(f"array '{name}' is pickled, and a pickle can run any program")
+    if fortran and len(shape) > 1:
+        raise InvalidInput(f"array '{name}' must be in C order")
+    if any(side < 0 for side in shape) or _bytes_of(shape, dtype) > info.file_size:
+        raise InvalidInput(f"array '{name}' is cut short")
+    return stream, shape, dtype
+
+
+def _read_array(archive: zipfile.ZipFile, name: str) -> npt.NDArray[Any]:
+    stream, shape, dtype = _open_array(archive, name)
+    with stream:
+        size = _bytes_of(shape, dtype)
+        if size > 16_000_000:
+            raise InvalidInput(f"array '{name}' is too large")
+        return np.frombuffer(_exactly(stream, size), dtype).reshape(shape)
+
+
+def _bytes_of(shape: tuple[int, ...], dtype: np.dtype[Any]) -> int:
+    size = int(dtype.itemsize)
+    for side in shape:
+        size *= side
+    return size
+
+
+def _exactly(stream: IO[bytes], size: int) -> bytes:
+    data = stream.read(size)
+    if len(data) != size:
+        raise EOFError("the file is cut short")
+    return data
+
+
+class ImageData:
+    """The official drawings: `images_<split>/<alphabet>/<character>/*.png`, or such a zip."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._files: dict[str, list[list[str]]] = {
+            split: _reading(root, partial(self._list, split)) for split in SPLITS
+        }
+        counts = {len(files) for split in SPLITS for files in self._files[split]}
+        if len(counts) != 1 or not 2 <= min(counts) <= MAX_DRAWINGS:
+            raise InvalidInput(f"{root}: every character needs the same number of drawings")
+        (self.drawings,) = counts
+
+    def class_count(self, split: str) -> int:
+        return len(self._files[split])
+
+    def classes(self, split: str) -> Iterator[Images]:
+        with self._archive(split) as archive:
+            for files in self._files[split]:
+                yield _reading(self._root, partial(_shrunk_all, archive, files))
+
+    def _archive(self, split: str) -> _Archive:
+        folder = self._root / f"images_{split}"
+        if folder.is_dir():
+            return _Folder(folder)
+        packed = folder.with_suffix(".zip")
+        if packed.is_file():
+            return _Zip(packed)
+        raise InvalidInput(f"it has neither images_{split} nor images_{split}.zip; {REMEDY}")
+
+    def _list(self, split: str) -> list[list[str]]:
+        classes: dict[str, list[str]] = {}
+        with self._archive(split) as archive:
+            for name in archive.names():
+                classes.setdefault(name.rpartition("/")[0], []).append(name)
+                if len(classes) > MAX_CLASSES:
+                    raise InvalidInput(f"it has more than {MAX_CLASSES} characters")
+        if not classes:
+            raise InvalidInput(f"images_{split} has no drawings; {REMEDY}")
+        return [sorted(classes[key]) for key in sorted(classes)]
+
+
+class _Archive(Protocol):
+    """Named files, in a folder or a zip."""
+
+    def __enter__(self) -> _Archive: ...
+
+    def __exit__(self, *error: object) -> None: ...
+
+    def names(self) -> list[str]: ...
+
+    def read(self, name: str) -> bytes: ...
+
+
+class _Folder:
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    def __enter__(self) -> _Folder:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        pass
+
+    def names(self) -> list[str]:
+        return [path.relative_to(self._root).as_posix() for path in self._root.glob("*/*/*.png")]
+
+    def read(self, name: str) -> bytes:
+        with (self._root / name).open("rb") as file:
+            return file.read(_MAX_PNG_BYTES)
+
+
+class _Zip:
+    def __init__(self, path: Path) -> None:
+        self._zip = zipfile.ZipFile(path)
+
+    def __enter__(self) -> _Zip:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._zip.close()
+
+    def names(self) -> list[str]:
+        names = [info.filename for info in self._zip.infolist() if not info.is_dir()]
+        return [n for n in names if n.endswith(".png") and not n.startswith("__MACOSX")]
+
+    def read(self, name: str) -> bytes:
+        with self._zip.open(name) as file:
+            return file.read(_MAX_PNG_BYTES)
+
+
+def _shrunk_all(archive: _Archive, names: list[str]) -> Images:
+    return np.stack([_shrunk(archive.read(name)) for name in names])
+
+
+def _shrunk(png: bytes) -> Images:
+    """`(28 * 28,) uint8` of a 105 x 105 drawing: inverted, then the mean over boxes of 3.75 pixels.
+
+    Computed in whole numbers: a pixel is 4 quarters wide, a box 15, so a full box weighs 225.
+    """
+    image = decode_grey_png(png)
+    if image.shape != (_ORIGINAL_SIDE, _ORIGINAL_SIDE):
+        raise InvalidInput(f"a drawing must be 105x105 pixels, got {image.shape}")
+    ink = 255 - image.astype(np.int64)
+    total = _BOXES @ ink @ _BOXES.T
+    # Half up, like the drawings in the .npz.
+    return ((2 * total + 225) // 450).astype(np.uint8).reshape(-1)
+
+
+def _boxes() -> npt.NDArray[np.int64]:
+    """`(28, 105)`: how many quarters of each pixel lie in each box."""
+    quarters = np.arange(4 * _ORIGINAL_SIDE)
+    boxes = np.zeros((SIDE, _ORIGINAL_SIDE), np.int64)
+    np.add.at(boxes, (quarters // 15, quarters // 4), 1)
+    return boxes
+
+
+_BOXES = _boxes()
