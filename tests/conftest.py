@@ -8,9 +8,14 @@ import os
 import shutil
 import zlib
 
+import hypothesis
 import pytest
 
 IN_CI = os.environ.get("CI") == "true"
+
+# No deadline: the cores are shared. CI tries the same examples every time, a laptop new ones.
+hypothesis.settings.register_profile("tinyfleet", deadline=None, derandomize=IN_CI, print_blob=True)
+hypothesis.settings.load_profile("tinyfleet")
 
 
 @pytest.fixture
