@@ -1,0 +1,93 @@
+"""An operator kills any process at any time and loses nothing.
+
+The proof is the final model: training is deterministic, so an update that was lost, applied twice or
+applied to the wrong version would end in other parameters than the simulator's.
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+
+import pytest
+
+from tinyfleet.client import Fleet, Unreachable
+from tinyfleet.learner import make_learner
+from tinyfleet.model import parameters_sha256
+from tinyfleet.run import make_run
+from tinyfleet.simulation import simulate
+from tinyfleet.tasks import make_task
+from tinyfleet.v1 import coordinator_pb2
+
+ROUNDS = 3000
+FINISHED = coordinator_pb2.RUN_STATUS_FINISHED
+ENDED = (FINISHED, coordinator_pb2.RUN_STATUS_STOPPED, coordinator_pb2.RUN_STATUS_FAILED)
+
+
+def a_run(rounds, strategy):
+    task = make_task("sine", {}, None)
+    return task, make_run(task, strategy, rounds, seed=3, model="mlp_32")
+
+
+def state_of(fleet, run_id):
+    """The run's state, asked for again while the coordinator is being restarted."""
+    for _ in range(600):
+        try:
+            return fleet.get_run(run_id)
+        except Unreachable:
+            time.sleep(0.05)
+    raise AssertionError("the coordinator did not come back")
+
+
+def kill_in_turn(local, fleet, run_id, victims, every_rounds):
+    """Kill one victim after the other, `every_rounds` rounds apart, until the run ends."""
+    order = itertools.cycle(victims)
+    next_at, kills = every_rounds, 0
+    while (state := state_of(fleet, run_id)).status not in ENDED:
+        if state.rounds_done >= next_at:
+            victim = next(order)
+            next(member for member in local.members if member.name == victim).process.kill()
+            kills, next_at = kills + 1, state.rounds_done + every_rounds
+        local.check()
+        time.sleep(0.02)
+    return state, kills
+
+
+@pytest.mark.parametrize(
+    "victims",
+    [
+        ("aggregator",),
+        ("coordinator",),
+        ("agent-1", "agent-2", "agent-3"),
+        ("metrics", "agent-2", "aggregator", "coordinator"),
+    ],
+    ids=["aggregator", "coordinator", "agents", "all"],
+)
+def test_a_run_survives_kill_9(fleet_of, victims):
+    task, run = a_run(ROUNDS, "tiny_reptile")
+    local = fleet_of(3)
+    with Fleet(local.coordinator) as fleet:
+        local.wait_for_agents(fleet)
+        run_id = fleet.create_run(run).run_id
+        state, kills = kill_in_turn(local, fleet, run_id, victims, every_rounds=400)
+        assert kills >= len(victims)
+        assert state.status == FINISHED, state.message
+        expected = simulate(run, task, make_learner(run.model)).parameters
+        assert state.parameters_sha256 == parameters_sha256(expected)
+        assert (
+            parameters_sha256(fleet.fetch_checkpoint(run_id).parameters) == state.parameters_sha256
+        )
+
+
+def test_a_round_of_several_agents_survives_kill_9(fleet_of):
+    task, run = a_run(400, "reptile")
+    local = fleet_of(3)
+    with Fleet(local.coordinator) as fleet:
+        local.wait_for_agents(fleet)
+        run_id = fleet.create_run(run).run_id
+        victims = ("agent-1", "aggregator", "agent-3", "coordinator")
+        state, kills = kill_in_turn(local, fleet, run_id, victims, every_rounds=60)
+        assert kills >= len(victims)
+        assert state.status == FINISHED, state.message
+        expected = simulate(run, task, make_learner(run.model)).parameters
+        assert state.parameters_sha256 == parameters_sha256(expected)

@@ -1,0 +1,36 @@
+"""What you simulate is what you deploy: the same parameters, bit for bit, however a run is served."""
+
+from __future__ import annotations
+
+import pytest
+
+SINE = ("--task", "sine", "--model", "mlp_32", "--seed", 1)
+
+
+@pytest.fixture
+def sha_of(result_of):
+    return lambda *arguments: result_of(*arguments)["parameters_sha256"]
+
+
+@pytest.mark.parametrize("strategy", ["tiny_reptile", "reptile", "fed_avg", "fed_sgd"])
+def test_a_fleet_ends_where_the_simulator_ends(sha_of, strategy):
+    run = (*SINE, "--strategy", strategy, "--rounds", 30)
+    assert sha_of("up", "--agents", 3, *run) == sha_of("simulate", *run)
+
+
+@pytest.mark.parametrize("agents", [1, 8])
+def test_the_number_of_agents_does_not_matter(sha_of, agents):
+    run = (*SINE, "--strategy", "tiny_reptile", "--rounds", 50)
+    assert sha_of("up", "--agents", agents, *run) == sha_of("simulate", *run)
+
+
+def test_the_engines_agree_and_a_second_run_does_too(sha_of):
+    run = ("simulate", *SINE, "--strategy", "tiny_reptile", "--rounds", 40)
+    native = sha_of(*run, "--engine", "native")
+    assert sha_of(*run, "--engine", "native") == native
+    assert sha_of(*run, "--engine", "reference") == native
+
+
+def test_another_seed_is_another_result(sha_of):
+    run = ("simulate", "--task", "sine", "--model", "mlp_32", "--rounds", 5)
+    assert sha_of(*run, "--seed", 1) != sha_of(*run, "--seed", 2)

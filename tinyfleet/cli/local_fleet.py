@@ -1,0 +1,232 @@
+"""A whole fleet on this machine: three services and some agents, each its own process on loopback.
+
+Processes that die are started again on the same address, as an operator's init system would;
+one that cannot start ends the fleet with the reason. When the program that owns the fleet dies,
+the kernel ends the processes too.
+"""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Self
+
+from tinyfleet.client import Fleet, Unreachable
+from tinyfleet.errors import InvalidInput, TinyFleetError
+
+START_TIMEOUT_S = 60.0
+STOP_TIMEOUT_S = 15.0
+POLL_S = 0.05
+MAX_FAILURES = 5  # within FAILURE_WINDOW_S; our choice: more is a fault, not an accident
+FAILURE_WINDOW_S = 20.0
+_EXIT_INVALID = 2
+
+
+class FleetFailed(TinyFleetError):
+    """A process of the local fleet could not be started or kept running."""
+
+
+@dataclass
+class Member:
+    """One process of the fleet: how to start it, and where its log is."""
+
+    name: str
+    command: list[str]
+    log: Path
+    address_file: Path | None = None
+    process: subprocess.Popen[bytes] | None = None
+    failures: list[float] = field(default_factory=list)
+
+    def start(self) -> None:
+        """Start the process; its output is appended to its log."""
+        with self.log.open("ab") as log:
+            self.process = _spawn(self.command, log)
+
+    def last_line(self) -> str:
+        """The last line it logged, for an error message."""
+        lines = self.log.read_text("utf-8", "replace").strip().splitlines()
+        return lines[-1] if lines else "it logged nothing"
+
+
+class LocalFleet:
+    """Services and agents on loopback; use it as a context manager.
+
+    folder: where state, logs and addresses go. agents: how many. agent_options: flags every agent
+    gets. on_event: called with one line when a process is restarted.
+    Raises FleetFailed when a process cannot be started.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        agents: int,
+        agent_options: Sequence[str] = (),
+        on_event: Callable[[str], None] = lambda line: None,
+    ) -> None:
+        self.folder = folder
+        self.members: list[Member] = []
+        self._agents = agents
+        self._agent_options = list(agent_options)
+        self._on_event = on_event
+        self._failure: str | None = None
+        self._stopping = threading.Event()
+        self._watchdog = threading.Thread(target=self._supervise, daemon=True)
+
+    def __enter__(self) -> Self:
+        try:
+            self._start()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    def check(self) -> None:
+        """Raise FleetFailed when the fleet could not be kept running."""
+        if self._failure:
+            raise FleetFailed(self._failure)
+
+    def wait_for_agents(self, fleet: Fleet, timeout_s: float = START_TIMEOUT_S) -> None:
+        """Return once every agent is attached; raises FleetFailed after `timeout_s`."""
+        deadline = time.monotonic() + timeout_s
+        while time.monotonic() < deadline:
+            self.check()
+            try:
+                if len(fleet.list_agents(attached_only=True)) >= self._agents:
+                    return
+            except Unreachable:
+                pass  # the coordinator is being restarted
+            time.sleep(POLL_S)
+        raise FleetFailed(f"not all agents attached within {timeout_s:g} s; see {self.folder}")
+
+    def stop(self) -> None:
+        """End all processes, agents first; those that do not end in time are killed."""
+        self._stopping.set()
+        if self._watchdog.is_alive():
+            self._watchdog.join()
+        deadline = time.monotonic() + STOP_TIMEOUT_S
+        agents = [member for member in self.members if member.address_file is None]
+        services = [member for member in self.members if member.address_file is not None]
+        for group in (agents, services):
+            for member in group:
+                if member.process:
+                    member.process.send_signal(signal.SIGTERM)
+            for member in group:
+                _wait_or_kill(member.process, deadline)
+
+    def _start(self) -> None:
+        for part in ("logs", "state", "addresses"):
+            (self.folder / part).mkdir(parents=True, exist_ok=True)
+        self.metrics = self._start_service("metrics")
+        self.aggregator = self._start_service("aggregator", "--metrics", self.metrics)
+        self.coordinator = self._start_service(
+            "coordinator", "--aggregator", self.aggregator, "--metrics", self.metrics
+        )
+        for number in range(1, self._agents + 1):
+            self._start_agent(f"agent-{number}")
+        self._watchdog.start()
+
+    def _start_service(self, name: str, *options: str) -> str:
+        address_file = self.folder / "addresses" / name
+        address_file.unlink(missing_ok=True)
+        state = str(self.folder / "state" / name)
+        module = [sys.executable, "-m", f"services.{name}"]
+        where = ["--state", state, "--port-file", str(address_file)]
+        command = [*module, *where, *options, "--listen"]
+        member = self._add(name, [*command, "127.0.0.1:0"], address_file)
+        address = self._address_of(member)
+        member.command = [*command, address]  # a restart comes back on the same address
+        return address
+
+    def _start_agent(self, name: str) -> None:
+        module = [sys.executable, "-m", "edge_agents"]
+        who = ["--coordinator", self.coordinator, "--name", name]
+        self._add(name, [*module, *who, *self._agent_options], None)
+
+    def _add(self, name: str, command: list[str], address_file: Path | None) -> Member:
+        log = self.folder / "logs" / f"{name}.log"
+        member = Member(name, command, log, address_file)
+        member.start()
+        self.members.append(member)
+        return member
+
+    def _address_of(self, member: Member) -> str:
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while time.monotonic() < deadline:
+            if member.address_file and member.address_file.exists():
+                return member.address_file.read_text("utf-8").strip()
+            if member.process and member.process.poll() is not None:
+                raise FleetFailed(f"{member.name} did not start: {member.last_line()}")
+            time.sleep(POLL_S)
+        raise FleetFailed(f"{member.name} did not start within {START_TIMEOUT_S:g} s")
+
+    def _supervise(self) -> None:
+        while not self._stopping.wait(POLL_S):
+            for member in self.members:
+                status = member.process.poll() if member.process else None
+                if status is not None and not self._restart(member, status):
+                    return
+
+    def _restart(self, member: Member, status: int) -> bool:
+        if status > 0 and self._fails_too_often(member, status):
+            self._failure = f"{member.name} ended with status {status}: {member.last_line()}"
+            return False
+        self._on_event(f"{member.name} ended ({_reason(status)}), starting it again")
+        member.start()
+        return True
+
+    def _fails_too_often(self, member: Member, status: int) -> bool:
+        """Whether starting it again is no use. A signal is somebody's doing and does not count."""
+        now = time.monotonic()
+        member.failures = [at for at in member.failures if at > now - FAILURE_WINDOW_S] + [now]
+        return status == _EXIT_INVALID or len(member.failures) > MAX_FAILURES
+
+
+def open_folder(folder: Path) -> Path:
+    """`folder`, made if missing and absolute; raises InvalidInput when that is impossible."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InvalidInput(f"cannot use folder {folder}: {error.strerror}") from None
+    return folder.resolve()
+
+
+def _spawn(command: list[str], log: IO[bytes]) -> subprocess.Popen[bytes]:
+    # SIGINT belongs to the owner, which stops its members in order: they get a session of their own.
+    guard = ["setpriv", "--pdeathsig", "TERM", "--"] if shutil.which("setpriv") else []
+    return subprocess.Popen(
+        [*guard, *command],
+        stdin=subprocess.DEVNULL,
+        stdout=log,
+        stderr=log,
+        start_new_session=True,
+    )
+
+
+def _wait_or_kill(process: subprocess.Popen[bytes] | None, deadline: float) -> None:
+    if process is None:
+        return
+    try:
+        process.wait(max(deadline - time.monotonic(), 0.0))
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def _reason(status: int) -> str:
+    return signal.Signals(-status).name if status < 0 else f"status {status}"
