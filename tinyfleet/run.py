@@ -80,7 +80,7 @@ def make_run(
     options |= {name: entry.default for name, entry in known.items() if name not in options}
     options |= strategy_options or {}
     spec = model if isinstance(model, ModelSpec) else _fitting_model(task, model)
-    _check_fits(task, spec)
+    check_fits(task, spec)
     return RunSpec(spec, task.name, strategy, rounds, seed, dict(task.options), options)
 
 
@@ -88,7 +88,8 @@ def _fitting_model(task: Task, name: str | None) -> ModelSpec:
     return builtin_model(name or task.default_model, task.input_shape, task.outputs, task.loss)
 
 
-def _check_fits(task: Task, spec: ModelSpec) -> None:
+def check_fits(task: Task, spec: ModelSpec) -> None:
+    """Raise InvalidInput unless the model has the task's shapes and loss."""
     have = (spec.input_shape, spec.outputs, spec.loss)
     need = (task.input_shape, task.outputs, task.loss)
     if have != need:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tinyfleet.errors import InvalidInput, unknown_name
+from tinyfleet.model.layers import Shape
 from tinyfleet.tasks.base import FewShotProblem, Task
 from tinyfleet.tasks.sine import Sine
 
@@ -40,6 +41,17 @@ def make_task(name: str, options: Mapping[str, Any], data: Path | None = None) -
     return TASKS[name](options, data)
 
 
+def model_needs(name: str, options: Mapping[str, Any]) -> tuple[Shape, int, str]:
+    """Input shape, outputs and loss of a model for the task; needs no data and reads none."""
+    if name not in TASKS:
+        raise unknown_name("task", name, TASKS)
+    if name == "sine":
+        return Sine.input_shape, Sine.outputs, Sine.loss
+    from tinyfleet.tasks.omniglot import Omniglot
+
+    return Omniglot.input_shape, int(options.get("ways", 5)), Omniglot.loss
+
+
 def check_options(task: str, options: Mapping[str, Any], known: tuple[str, ...]) -> None:
     """Raise InvalidInput, with a suggestion, for an option the task does not have."""
     for option in options:
@@ -50,4 +62,4 @@ def check_options(task: str, options: Mapping[str, Any], known: tuple[str, ...])
         raise unknown_name(f"option of task {task}", option, known)
 
 
-__all__ = ["TASKS", "FewShotProblem", "Task", "make_task"]
+__all__ = ["TASKS", "FewShotProblem", "Task", "make_task", "model_needs"]

@@ -1,0 +1,31 @@
+"""Which commands there are. A command's module is imported only when it is called."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Entry:
+    """Where a command is, what it does in one line, and the extra it needs beyond `cli`."""
+
+    target: str
+    help: str
+    extra: str = "cli"
+
+
+COMMANDS: dict[str, Entry] = {
+    "simulate": Entry("tinyfleet.cli.simulate:command", "Train a federation in this process."),
+    "up": Entry(
+        "tinyfleet.cli.up:command",
+        "Start services and agents on this machine and train.",
+        "services",
+    ),
+    "run": Entry("tinyfleet.cli.run:command", "Start, list, show, watch and stop runs."),
+    "agents": Entry("tinyfleet.cli.agents:command", "List the agents of a fleet."),
+    "metrics": Entry("tinyfleet.cli.metrics:command", "Query, watch and summarize metrics."),
+    "evaluate": Entry("tinyfleet.cli.evaluate:command", "Adapt a checkpoint to unseen problems."),
+    "checkpoint": Entry("tinyfleet.cli.checkpoint:command", "Fetch a model from a fleet."),
+    "models": Entry("tinyfleet.cli.models:command", "List the built-in models and their cost."),
+    "memory": Entry("tinyfleet.cli.memory:command", "Show what memory a model needs."),
+}

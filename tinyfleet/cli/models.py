@@ -1,0 +1,53 @@
+"""`tinyfleet models`: the built-in models and what each costs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from tinyfleet.cli.console import json_option, print_json, print_table
+from tinyfleet.cli.options import ways_option
+from tinyfleet.learner.memory import memory_of
+from tinyfleet.model import BUILTIN_MODELS, ModelSpec, builtin_model
+from tinyfleet.model.cost import multiply_accumulates
+from tinyfleet.tasks import TASKS, model_needs
+
+
+@click.command("models")
+@click.option("--task", help=f"Only for this task: {', '.join(TASKS)}. [default: all]")
+@ways_option
+@json_option
+def command(task: str | None, ways: int | None, as_json: bool) -> None:
+    """List the built-in models as each task needs them.
+
+    MACs are multiplications with a weight in one forward pass; a training step takes about three
+    times as many.
+    """
+    options = {} if ways is None else {"ways": ways}
+    entries = [
+        _entry(name, builtin_model(model, *model_needs(name, options)))
+        for name in ([task] if task else TASKS)
+        for model in BUILTIN_MODELS
+    ]
+    if as_json:
+        print_json({"models": entries})
+        return
+    columns = ("task", "model", "parameters", "bytes", "MACs", "arena bytes")
+    keys = ("task", "name", "parameters", "bytes", "macs", "arena_bytes")
+    print_table(columns, [[_cell(entry[key]) for key in keys] for entry in entries])
+
+
+def _entry(task: str, model: ModelSpec) -> dict[str, Any]:
+    return {
+        "task": task,
+        "name": model.name,
+        "parameters": model.parameter_count,
+        "bytes": model.parameter_bytes,
+        "macs": multiply_accumulates(model),
+        "arena_bytes": memory_of(model).arena_bytes,
+    }
+
+
+def _cell(value: Any) -> str:
+    return f"{value:,}" if isinstance(value, int) else str(value)

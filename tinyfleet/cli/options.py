@@ -1,0 +1,215 @@
+"""The flags that commands share, and what they make of them.
+
+`run_options` gives a command the flags that describe a run and hands them over as one `RunOptions`:
+`simulate` and `up` take the same flags and build the same run from them. `evaluation_options` does
+the same for adapt-then-test.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+
+from tinyfleet.errors import InvalidInput, unknown_name
+from tinyfleet.evaluation import EvaluationSettings
+from tinyfleet.model import BUILTIN_MODELS, ModelSpec, load_model
+from tinyfleet.run import RunSpec, make_run
+from tinyfleet.strategies import STRATEGIES
+from tinyfleet.tasks import TASKS, Task, make_task
+
+Command = Callable[..., Any]
+Pairs = tuple[tuple[str, Any], ...]
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """What a command line says about a run."""
+
+    task: str
+    strategy: str
+    model: str | None
+    rounds: int
+    seed: int
+    settings: dict[str, Any]
+    task_options: dict[str, Any]
+    data: Path | None
+
+    def make_task(self) -> Task:
+        """The task, with its data where it needs any."""
+        return make_task(self.task, self.task_options, self.data)
+
+    def make_run(self, task: Task) -> RunSpec:
+        """The complete run: every option explicit."""
+        model = find_model(self.model) if self.model else None
+        return make_run(task, self.strategy, self.rounds, self.seed, model, self.settings)
+
+
+@dataclass(frozen=True)
+class EvaluationOptions:
+    """What a command line says about adapt-then-test; None means what the task recommends."""
+
+    tasks: int
+    shots: int | None
+    queries: int | None
+    passes: int | None
+    rate: float | None
+    seed: int
+
+    def settings(self, task: Task) -> EvaluationSettings:
+        return EvaluationSettings.for_task(task, **vars(self))
+
+
+def find_model(name: str) -> ModelSpec | str:
+    """A model from a TOML file, or the name of a built-in one, checked."""
+    if name.endswith(".toml"):
+        return load_model(Path(name))
+    if name not in BUILTIN_MODELS:
+        raise unknown_name("model", name, [*BUILTIN_MODELS, "FILE.toml"])
+    return name
+
+
+def run_options(command: Command) -> Command:
+    """Add the flags of a run; the command gets them as `run: RunOptions`."""
+
+    @functools.wraps(command)
+    def wrapper(**flags: Any) -> Any:
+        task_options = dict(flags.pop("task_options"))
+        ways = flags.pop("ways")
+        if ways is not None:
+            task_options["ways"] = ways
+        names = ("task", "strategy", "model", "rounds", "seed", "data")
+        run = RunOptions(
+            **{name: flags.pop(name) for name in names},
+            settings=dict(flags.pop("settings")),
+            task_options=task_options,
+        )
+        return command(run=run, **flags)
+
+    return _with(
+        wrapper,
+        click.option("--task", default="sine", help=f"Problems to learn: {', '.join(TASKS)}."),
+        click.option(
+            "--strategy", default="tiny_reptile", help=f"Algorithm: {', '.join(STRATEGIES)}."
+        ),
+        click.option(
+            "--model",
+            metavar="NAME|FILE.toml",
+            help="Built-in model or file. [default: the task's]",
+        ),
+        click.option("--rounds", type=int, default=10_000, help="Rounds of training."),
+        seed_option("Seed of every random draw of the run."),
+        click.option(
+            "--set",
+            "settings",
+            multiple=True,
+            callback=_pairs,
+            metavar="NAME=VALUE",
+            help="An option of the strategy, such as inner_rate=0.01; may be repeated.",
+        ),
+        *task_flags(),
+    )
+
+
+ways_option = click.option(
+    "--ways", type=int, help="Classes of a problem; short for --task-option ways=N."
+)
+
+
+def task_flags() -> tuple[Callable[[Command], Command], ...]:
+    """--task-option, --ways and --data, for every command that makes a task."""
+    return (
+        click.option(
+            "--task-option",
+            "task_options",
+            multiple=True,
+            callback=_pairs,
+            metavar="NAME=VALUE",
+            help="An option of the task, such as rotations=false; may be repeated.",
+        ),
+        ways_option,
+        click.option(
+            "--data",
+            type=click.Path(path_type=Path),
+            envvar="TINYFLEET_DATA",
+            show_envvar=True,
+            help="File or folder with the task's data.",
+        ),
+    )
+
+
+def engine_option(command: Command) -> Command:
+    """Add --engine: what computes. All engines give the same bits."""
+    return click.option(
+        "--engine", default="auto", help="What trains: auto, native (C) or reference (NumPy)."
+    )(command)
+
+
+def seed_option(help: str, default: int = 1) -> Callable[[Command], Command]:
+    """--seed with the range all seeds share."""
+    return click.option("--seed", type=click.IntRange(0, 2**63 - 1), default=default, help=help)
+
+
+def evaluation_options(prefix: str = "") -> Callable[[Command], Command]:
+    """Add the flags of adapt-then-test; the command gets them as `test: EvaluationOptions`.
+
+    prefix: put before each flag, where a command has others of the same names.
+    """
+    names = ("tasks", "shots", "queries", "passes", "rate", "seed")
+
+    def decorate(command: Command) -> Command:
+        @functools.wraps(command)
+        def wrapper(**flags: Any) -> Any:
+            test = EvaluationOptions(**{name: flags.pop(f"test_{name}") for name in names})
+            return command(test=test, **flags)
+
+        def flag(name: str, kind: Any, help: str, default: Any = None) -> Any:
+            shown = help if default is not None else f"{help} [default: the task's]"
+            return click.option(
+                f"--{prefix}{name}", f"test_{name}", type=kind, default=default, help=shown
+            )
+
+        return _with(
+            wrapper,
+            flag("tasks", int, "Unseen problems to test on.", 1000),
+            flag("shots", int, "Samples to adapt on, per class for a classifier."),
+            flag("queries", int, "Samples to test on, likewise."),
+            flag("passes", int, "Passes over the samples to adapt on."),
+            flag("rate", float, "Rate of the online steps of the adaptation."),
+            flag("seed", click.IntRange(0, 2**63 - 1), "Seed of the unseen problems.", 0),
+        )
+
+    return decorate
+
+
+def _with(command: Command, *flags: Callable[[Command], Command]) -> Command:
+    for flag in reversed(flags):
+        command = flag(command)
+    return command
+
+
+def _pairs(_context: click.Context, _parameter: click.Parameter, texts: tuple[str, ...]) -> Pairs:
+    return tuple(_pair(text) for text in texts)
+
+
+def _pair(text: str) -> tuple[str, Any]:
+    name, equals, value = text.partition("=")
+    if not (name and equals and value):
+        raise InvalidInput(f"'{text[:80]}' is not NAME=VALUE")
+    return name, _value(value)
+
+
+def _value(text: str) -> Any:
+    """A whole number, a number, true, false, or the text itself."""
+    if text in ("true", "false"):
+        return text == "true"
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text

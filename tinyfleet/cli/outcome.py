@@ -1,0 +1,184 @@
+"""What a finished run leaves: one JSON document, and the folder of `--out`.
+
+`simulate` and `up` end with the same document, so that scripts can compare them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tinyfleet.checkpoint import Checkpoint, save_checkpoint
+from tinyfleet.cli.console import note, print_table, si_bytes
+from tinyfleet.errors import InvalidInput
+from tinyfleet.evaluation import Evaluation, Score
+from tinyfleet.learner.protocol import Learner
+from tinyfleet.model.spec import ModelSpec, Parameters, parameters_sha256
+from tinyfleet.run import RunSpec
+from tinyfleet.tasks import Task
+
+CHECKPOINT_NAME = "checkpoint.tinyfleet"
+RESULT_NAME = "result.json"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A finished run.
+
+    wall_s: seconds of the rounds alone. samples, bytes, diverged: as in
+    `tinyfleet.simulation.SimulationResult`. losses: `(round, mean loss)` points over the run.
+    tests: `(rounds done, evaluation)` during the run.
+    """
+
+    run: RunSpec
+    run_id: str
+    parameters: Parameters
+    evaluation: Evaluation
+    samples: int
+    bytes_up: int
+    bytes_down: int
+    diverged: int
+    wall_s: float
+    losses: tuple[tuple[float, float], ...] = ()
+    tests: tuple[tuple[int, Evaluation], ...] = ()
+
+    def to_document(self) -> dict[str, Any]:
+        """The document of the fixed contract; figures in bytes, seconds and samples."""
+        return {
+            "task": self.run.task,
+            "strategy": self.run.strategy,
+            "model": model_document(self.run.model),
+            "rounds": self.run.rounds,
+            "seed": self.run.seed,
+            **score_documents(self.evaluation),
+            "bytes_up": self.bytes_up,
+            "bytes_down": self.bytes_down,
+            "wall_s": round(self.wall_s, 3),
+            "samples": self.samples,
+            "samples_per_s": round(self.samples / self.wall_s, 1) if self.wall_s > 0 else None,
+            "diverged": self.diverged,
+            "task_options": dict(self.run.task_options),
+            "strategy_options": dict(self.run.strategy_options),
+            "run_id": self.run_id,
+            "parameters_sha256": parameters_sha256(self.parameters),
+        }
+
+
+def model_document(model: ModelSpec) -> dict[str, Any]:
+    """Name and size of a model."""
+    return {
+        "name": model.name,
+        "parameters": model.parameter_count,
+        "bytes": model.parameter_bytes,
+    }
+
+
+def score_documents(evaluation: Evaluation) -> dict[str, Any]:
+    """`before`, `after` and how they were measured."""
+    document = evaluation.to_document()
+    return {
+        "before": document["before"],
+        "after": document["after"],
+        "evaluation": {**document["settings"], "curve": document["curve"]},
+    }
+
+
+def print_outcome(outcome: Outcome) -> None:
+    """The result for people."""
+    run, model = outcome.run, outcome.run.model
+    print(
+        f"{run.strategy} on {run.task}, {model.name} ({model.parameter_count:,} parameters), "
+        f"{run.rounds:,} rounds, seed {run.seed}"
+    )
+    rate = outcome.samples / outcome.wall_s if outcome.wall_s > 0 else 0.0
+    print(
+        f"trained in {outcome.wall_s:.1f} s: {rate:,.0f} samples/s, "
+        f"{si_bytes(outcome.bytes_up)} up, {si_bytes(outcome.bytes_down)} down"
+        + (f", {outcome.diverged:,} updates diverged" if outcome.diverged else "")
+    )
+    print_evaluation(outcome.evaluation)
+    print(f"parameters sha256 {parameters_sha256(outcome.parameters)}")
+
+
+def print_evaluation(evaluation: Evaluation) -> None:
+    """Before and after adaptation, for people."""
+    settings = evaluation.settings
+    rows = [
+        _row("before adaptation", evaluation.before),
+        _row("after adaptation", evaluation.after),
+    ]
+    columns = ["", "loss", "accuracy"] if evaluation.after.accuracy is not None else ["", "loss"]
+    title = (
+        f"{settings.tasks:,} unseen problems, {settings.shots} shots, {settings.passes} passes "
+        f"at rate {settings.rate:g}, mean and 95 % interval"
+    )
+    print_table(columns, [row[: len(columns)] for row in rows], title)
+    if lost := evaluation.after.diverged:
+        print(f"{lost:,} of {settings.tasks:,} adaptations diverged: try a lower rate")
+
+
+def make_folder(folder: Path | None) -> None:
+    """Create the folder of --out before the work, not after it."""
+    if folder is None:
+        return
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InvalidInput(f"cannot make folder {folder}: {error.strerror}") from None
+
+
+def keep_outcome(folder: Path, outcome: Outcome, task: Task, learner: Learner) -> None:
+    """Write checkpoint, JSON and, where matplotlib is installed, plots."""
+    run = outcome.run
+    checkpoint = Checkpoint(run, outcome.run_id, run.rounds, outcome.parameters)
+    save_checkpoint(folder / CHECKPOINT_NAME, checkpoint)
+    document = outcome.to_document() | {
+        "losses": [{"round": at, "loss": loss} for at, loss in outcome.losses],
+        "tests": [{"round": at, **score_documents(test)} for at, test in outcome.tests],
+    }
+    text = json.dumps(document, indent=2, allow_nan=False) + "\n"
+    _writing(folder, lambda: (folder / RESULT_NAME).write_text(text, "utf-8"))
+    keep_plots(folder, outcome, task, learner)
+
+
+def keep_plots(folder: Path, outcome: Outcome, task: Task, learner: Learner) -> None:
+    """Draw the plots into the folder, or say what is missing for it."""
+    try:
+        from tinyfleet.reports.plots import draw_report
+    except ModuleNotFoundError as error:
+        note(f"no plots without {error.name}: pip install 'tinyfleet[reports]'")
+        return
+    _writing(
+        folder,
+        lambda: draw_report(
+            folder,
+            task,
+            learner,
+            outcome.parameters,
+            outcome.evaluation,
+            outcome.losses,
+            outcome.tests,
+        ),
+    )
+
+
+def _writing(folder: Path, write: Callable[[], Any]) -> None:
+    try:
+        write()
+    except OSError as error:
+        raise InvalidInput(f"cannot write into {folder}: {error.strerror}") from None
+
+
+def _row(title: str, score: Score) -> list[str]:
+    loss = _mean(score.loss, score.loss_ci95, "{:.4f}", 1.0)
+    if score.accuracy is None or score.accuracy_ci95 is None:
+        return [title, loss]
+    return [title, loss, _mean(score.accuracy, score.accuracy_ci95, "{:.2f} %", 100.0)]
+
+
+def _mean(mean: float, interval: tuple[float, float], pattern: str, factor: float) -> str:
+    half = (interval[1] - interval[0]) / 2
+    return f"{pattern.format(mean * factor)} ± {pattern.format(half * factor)}"

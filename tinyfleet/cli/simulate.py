@@ -1,0 +1,168 @@
+"""`tinyfleet simulate`: a whole federation in this process."""
+
+from __future__ import annotations
+
+import signal
+import time
+from pathlib import Path
+
+import click
+
+from tinyfleet.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from tinyfleet.cli.console import RoundProgress, json_option, note, print_json
+from tinyfleet.cli.exits import Interrupted
+from tinyfleet.cli.options import (
+    EvaluationOptions,
+    RunOptions,
+    engine_option,
+    evaluation_options,
+    run_options,
+)
+from tinyfleet.cli.outcome import (
+    CHECKPOINT_NAME,
+    Outcome,
+    keep_outcome,
+    make_folder,
+    print_outcome,
+)
+from tinyfleet.errors import InvalidInput
+from tinyfleet.evaluation import Evaluation, EvaluationSettings, evaluate
+from tinyfleet.learner import make_learner
+from tinyfleet.learner.protocol import Learner
+from tinyfleet.reports.history import LossHistory
+from tinyfleet.run import RunSpec
+from tinyfleet.simulation import RoundReport, simulate
+from tinyfleet.tasks import Task
+
+RUN_ID = "simulation"
+
+
+@click.command("simulate")
+@run_options
+@engine_option
+@evaluation_options("test-")
+@click.option("--test-every", type=click.IntRange(0), default=0, help="Also test every N rounds.")
+@click.option(
+    "--resume", type=click.Path(path_type=Path), help="Go on from this checkpoint of the same run."
+)
+@click.option(
+    "--out", type=click.Path(path_type=Path), help="Folder for checkpoint, result and plots."
+)
+@json_option
+def command(
+    run: RunOptions,
+    engine: str,
+    test: EvaluationOptions,
+    test_every: int,
+    resume: Path | None,
+    out: Path | None,
+    as_json: bool,
+) -> None:
+    """Train a federation in this process and test what it learned on unseen problems.
+
+    A fleet over the network ends in the same parameters for the same flags.
+    """
+    task = run.make_task()
+    spec = run.make_run(task)
+    settings = test.settings(task)
+    start = _resumed(resume, spec)
+    make_folder(out)
+    learner = make_learner(spec.model, engine)
+    watcher = _Watcher(spec, task, learner, settings, test_every, quiet=as_json)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a stop keeps the work, like Ctrl-C
+    try:
+        outcome = _train(spec, task, learner, settings, start, watcher)
+    except KeyboardInterrupt:
+        raise Interrupted(_keep_unfinished(out, spec, watcher.last)) from None
+    if out is not None:
+        keep_outcome(out, outcome, task, learner)
+    if as_json:
+        print_json(outcome.to_document())
+    else:
+        print_outcome(outcome)
+        if out is not None:
+            note(f"kept in {out}")
+
+
+class _Watcher:
+    """What happens after each round: progress, loss history, tests along the way."""
+
+    def __init__(
+        self,
+        run: RunSpec,
+        task: Task,
+        learner: Learner,
+        settings: EvaluationSettings,
+        test_every: int,
+        quiet: bool,
+    ) -> None:
+        self.last: RoundReport | None = None
+        self.history = LossHistory()
+        self.tests: list[tuple[int, Evaluation]] = []
+        self.testing_s = 0.0
+        self.progress = RoundProgress(run.rounds, quiet)
+        self._run, self._task, self._learner, self._settings = run, task, learner, settings
+        self._every = test_every
+        slots = run.make_strategy().agents_per_round
+        self._round_bytes = 2 * slots * run.model.parameter_bytes
+
+    def __call__(self, report: RoundReport) -> None:
+        self.last = report
+        self.history.add(report.round, report.loss)
+        self.progress.update(report.version, report.loss, self._round_bytes * report.version)
+        if self._every and report.version % self._every == 0 and report.version < self._run.rounds:
+            self._test(report)
+
+    def _test(self, report: RoundReport) -> None:
+        began = time.perf_counter()
+        result = evaluate(self._learner, report.parameters, self._task, self._settings)
+        self.tests.append((report.version, result))
+        self.testing_s += time.perf_counter() - began
+
+
+def _train(
+    run: RunSpec,
+    task: Task,
+    learner: Learner,
+    settings: EvaluationSettings,
+    start: Checkpoint | None,
+    watcher: _Watcher,
+) -> Outcome:
+    parameters, version = (start.parameters, start.version) if start else (None, 0)
+    began = time.perf_counter()
+    with watcher.progress:
+        result = simulate(run, task, learner, watcher, parameters, version)
+    wall_s = time.perf_counter() - began - watcher.testing_s
+    evaluation = evaluate(learner, result.parameters, task, settings)
+    return Outcome(
+        run=run,
+        run_id=RUN_ID,
+        parameters=result.parameters,
+        evaluation=evaluation,
+        samples=result.samples,
+        bytes_up=result.bytes_up,
+        bytes_down=result.bytes_down,
+        diverged=result.diverged,
+        wall_s=wall_s,
+        losses=tuple(watcher.history.points()),
+        tests=(*watcher.tests, (run.rounds, evaluation)),
+    )
+
+
+def _resumed(path: Path | None, run: RunSpec) -> Checkpoint | None:
+    if path is None:
+        return None
+    checkpoint = load_checkpoint(path)
+    if checkpoint.run != run:
+        raise InvalidInput(f"{path} is of another run: give the same flags as when it began")
+    return checkpoint
+
+
+def _keep_unfinished(out: Path | None, run: RunSpec, last: RoundReport | None) -> str:
+    """Save where an interrupted run stands; returns what to tell the user."""
+    done = last.version if last else 0
+    if out is None or last is None:
+        return f"interrupted after {done:,} of {run.rounds:,} rounds, nothing kept (no --out)"
+    path = out / CHECKPOINT_NAME
+    save_checkpoint(path, Checkpoint(run, RUN_ID, last.version, last.parameters))
+    return f"interrupted after {done:,} of {run.rounds:,} rounds; add --resume {path} to go on"

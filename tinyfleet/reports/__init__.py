@@ -1,0 +1,1 @@
+"""What a run looked like: loss history and plots. Only `plots` needs matplotlib."""

@@ -1,0 +1,251 @@
+"""Plots of a run as PNG files: learning curve, adaptation curve, and a look at single problems.
+
+Needs matplotlib (the extra `reports`). Figures are drawn without its global state and without a
+display.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
+
+from tinyfleet.evaluation import Evaluation, EvaluationSettings, Score
+from tinyfleet.evaluation.adaptation import adapt, evaluation_problems
+from tinyfleet.learner.protocol import Floats, Learner
+from tinyfleet.model.spec import Parameters
+from tinyfleet.tasks import FewShotProblem, Task
+
+BEFORE, AFTER, TRUTH, FAINT = "#8a8f98", "#1f6fb4", "#d1495b", "#c9ced6"
+_DPI = 120
+_FITS = 6
+_SHOWN_QUERIES = 12
+
+Points = Sequence[tuple[float, float]]
+Tests = Sequence[tuple[int, Evaluation]]
+
+
+def draw_report(
+    folder: Path,
+    task: Task,
+    learner: Learner,
+    parameters: Parameters,
+    evaluation: Evaluation,
+    losses: Points,
+    tests: Tests,
+) -> list[Path]:
+    """Draw everything there is data for into `folder`; returns the files."""
+    drawn = []
+    if losses:
+        drawn.append(_save(learning_curve(task, losses, tests), folder / "learning_curve.png"))
+    if evaluation.curve:
+        drawn.append(_save(adaptation_curve(task, evaluation), folder / "adaptation.png"))
+    settings = evaluation.settings
+    if task.input_shape == (1, 1, 1):
+        figure = adapted_fits(task, learner, parameters, settings)
+        drawn.append(_save(figure, folder / "adapted_fits.png"))
+    elif task.input_shape[0] > 1 and task.input_shape[2] == 1:
+        figure = adapted_images(task, learner, parameters, settings)
+        drawn.append(_save(figure, folder / "adapted_images.png"))
+    return drawn
+
+
+def learning_curve(task: Task, losses: Points, tests: Tests) -> Figure:
+    """Training loss over the rounds; beside it, if there were tests on the way, their result."""
+    several = len(tests) > 1
+    figure = Figure(figsize=(10 if several else 6, 3.8), layout="constrained", dpi=_DPI)
+    axes = figure.subplots(1, 2 if several else 1, squeeze=False)[0]
+    rounds, values = zip(*losses, strict=True)
+    axes[0].plot(rounds, values, color=FAINT, linewidth=1, label="mean of a stretch of rounds")
+    axes[0].plot(rounds, _smooth(values), color=AFTER, linewidth=2, label="smoothed")
+    _title(axes[0], "Loss while learning online", "round", _loss_name(task))
+    axes[0].set_yscale("log")
+    axes[0].legend(frameon=False)
+    if several:
+        at = [done for done, _ in tests]
+        _band(axes[1], at, [test.before for _, test in tests], BEFORE, "before adaptation")
+        _band(axes[1], at, [test.after for _, test in tests], AFTER, "after adaptation")
+        _score_axis(axes[1], task, "Few-shot result on unseen problems", "round")
+    return figure
+
+
+def adaptation_curve(task: Task, evaluation: Evaluation) -> Figure:
+    """The score on unseen problems against online steps on their support sets."""
+    figure = Figure(figsize=(6, 3.8), layout="constrained", dpi=_DPI)
+    axes = figure.subplots()
+    steps = [point.steps for point in evaluation.curve]
+    _band(axes, steps, [point.score for point in evaluation.curve], AFTER, None, marker="o")
+    shots, problems = evaluation.settings.shots, evaluation.settings.curve_tasks
+    problems = min(problems, evaluation.settings.tasks)
+    kind = f"{task.outputs}-way {shots}-shot" if _classifies(task) else f"{shots}-shot"
+    _score_axis(axes, task, f"{kind} adaptation, {problems} unseen problems", "online steps")
+    return figure
+
+
+def adapted_fits(
+    task: Task, learner: Learner, parameters: Parameters, settings: EvaluationSettings
+) -> Figure:
+    """A few unseen curves: the truth, the samples, the model before and after adaptation."""
+    figure = Figure(figsize=(10, 5.4), layout="constrained", dpi=_DPI)
+    grid = np.linspace(-5.0, 5.0, 201, dtype=np.float32)[:, np.newaxis]
+    before = learner.predict(parameters, grid)
+    dense = replace(settings, queries=400, tasks=_FITS)
+    panels = figure.subplots(2, _FITS // 2, sharex=True, squeeze=False).ravel()
+    for axes, problem in zip(panels, evaluation_problems(task, dense), strict=True):
+        after = learner.predict(_adapted(learner, parameters, problem, settings), grid)
+        _fit_panel(axes, problem, grid, before, after)
+    figure.suptitle(
+        f"Unseen waves, {settings.shots} samples, {settings.passes} passes", fontsize=12
+    )
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False)
+    return figure
+
+
+def adapted_images(
+    task: Task, learner: Learner, parameters: Parameters, settings: EvaluationSettings
+) -> Figure:
+    """Two unseen problems: one support image per class, query images with what was said of them."""
+    rows = 2
+    figure = Figure(figsize=(11, 1.7 * rows + 1.1), layout="constrained", dpi=_DPI)
+    problems = list(islice(evaluation_problems(task, settings), rows))
+    columns = task.outputs + _SHOWN_QUERIES
+    ratios = [1.0] * task.outputs + [0.35] + [1.0] * _SHOWN_QUERIES
+    grid = figure.add_gridspec(
+        2 * rows, columns + 1, width_ratios=ratios, height_ratios=[8, 1] * rows
+    )
+    for row, problem in enumerate(problems):
+        adapted = _adapted(learner, parameters, problem, settings)
+        said = learner.predict(adapted, problem.query.inputs).argmax(axis=1)
+        right = float(np.mean(said == problem.query.targets.argmax(axis=1)))
+        _image_row(figure, grid, 2 * row, task, problem, said)
+        strip = figure.add_subplot(grid[2 * row + 1, :])
+        strip.axis("off")
+        total = len(problem.query)
+        text = f"problem {row + 1}: {right * 100:.0f} % of {total} queries right"
+        strip.text(0.5, 0.5, text, ha="center", va="center", fontsize=9, color="#444444")
+    figure.suptitle(
+        f"Unseen characters: a support image of each class (left, {settings.shots} are learned), "
+        "queries with the class they were given (right)",
+        fontsize=11,
+    )
+    return figure
+
+
+def _image_row(
+    figure: Figure, grid: Any, row: int, task: Task, problem: FewShotProblem, said: Any
+) -> None:
+    truth = problem.query.targets.argmax(axis=1)
+    classes = problem.support.targets.argmax(axis=1)
+    for label in range(task.outputs):
+        image = problem.support.inputs[int(np.flatnonzero(classes == label)[0])]
+        axes = figure.add_subplot(grid[row, label])
+        _image(axes, task, image, f"{label + 1}", "black")
+    # Mistakes first: they say more than the hits.
+    order = np.argsort(said == truth, kind="stable")[:_SHOWN_QUERIES]
+    wrong = int(np.count_nonzero(said != truth))
+    if wrong < _SHOWN_QUERIES:  # and the hits in the order in which they came
+        order = np.sort(order)
+    for column, query in enumerate(order.tolist()):
+        axes = figure.add_subplot(grid[row, task.outputs + 1 + column])
+        hit = said[query] == truth[query]
+        text = f"{said[query] + 1}" if hit else f"{said[query] + 1}, is {truth[query] + 1}"
+        _image(axes, task, problem.query.inputs[query], text, AFTER if hit else TRUTH)
+
+
+def _image(axes: Axes, task: Task, pixels: Floats, text: str, colour: str) -> None:
+    axes.imshow(pixels.reshape(task.input_shape[:2]), cmap="gray_r", vmin=0, vmax=1)
+    axes.set_title(text, fontsize=8, color=colour, pad=2)
+    axes.set_xticks([])
+    axes.set_yticks([])
+    for spine in axes.spines.values():
+        spine.set_color(colour)
+
+
+def _fit_panel(
+    axes: Axes, problem: FewShotProblem, grid: Floats, before: Floats, after: Floats
+) -> None:
+    order = problem.query.inputs[:, 0].argsort()
+    truth_x, truth_y = problem.query.inputs[order, 0], problem.query.targets[order, 0]
+    axes.plot(truth_x, truth_y, color=TRUTH, linewidth=1.6, label="truth")
+    axes.plot(grid[:, 0], before[:, 0], color=BEFORE, linestyle=":", label="before adaptation")
+    axes.plot(grid[:, 0], after[:, 0], color=AFTER, linewidth=1.8, label="after adaptation")
+    x, y = problem.support.inputs[:, 0], problem.support.targets[:, 0]
+    axes.plot(x, y, "o", color="black", markersize=4, label="samples learned")
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _adapted(
+    learner: Learner, parameters: Parameters, problem: FewShotProblem, settings: EvaluationSettings
+) -> Parameters:
+    """Parameters adapted to a problem; those from before where training diverged."""
+    adapted = parameters.copy()
+    finite = adapt(learner, adapted, problem.support, settings.rate, settings.passes)
+    return adapted if finite else parameters
+
+
+def _band(
+    axes: Axes,
+    at: Sequence[int],
+    scores: Sequence[Score],
+    colour: str,
+    label: str | None,
+    marker: str = "",
+) -> None:
+    """A line with its 95 % interval."""
+    ends = [score.ci95 for score in scores]
+    middle = [score.loss if score.accuracy is None else score.accuracy for score in scores]
+    axes.plot(at, middle, color=colour, linewidth=2, label=label, marker=marker, markersize=4)
+    low, high = zip(*ends, strict=True)
+    axes.fill_between(at, low, high, color=colour, alpha=0.2, linewidth=0)
+
+
+def _score_axis(axes: Axes, task: Task, title: str, x: str) -> None:
+    if _classifies(task):
+        _title(axes, title, x, "accuracy, 95 % interval")
+        axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+        axes.axhline(1 / task.outputs, color=FAINT, linestyle="--", linewidth=1, label="chance")
+        axes.set_ylim(top=1.0)
+    else:
+        _title(axes, title, x, f"{_loss_name(task)}, 95 % interval")
+        axes.set_ylim(bottom=0.0)
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(frameon=False)
+
+
+def _title(axes: Axes, title: str, x: str, y: str) -> None:
+    axes.set_title(title, fontsize=11, loc="left")
+    axes.set_xlabel(x)
+    axes.set_ylabel(y)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(axis="y", color="#eeeeee")
+    axes.set_axisbelow(True)
+
+
+def _smooth(values: Sequence[float]) -> list[float]:
+    """Means over windows of up to a twentieth of the points, centred, shorter at the ends."""
+    half = max(1, len(values) // 40)
+    sums = np.concatenate([[0.0], np.cumsum(values)])
+    at = np.arange(len(values))
+    low, high = np.maximum(at - half, 0), np.minimum(at + half + 1, len(values))
+    return [float(mean) for mean in (sums[high] - sums[low]) / (high - low)]
+
+
+def _classifies(task: Task) -> bool:
+    return task.loss == "softmax_cross_entropy"
+
+
+def _loss_name(task: Task) -> str:
+    return "cross-entropy" if _classifies(task) else "mean squared error"
+
+
+def _save(figure: Figure, path: Path) -> Path:
+    figure.savefig(path)
+    return path
