@@ -9,6 +9,7 @@ import os
 import shlex
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import ClassVar
 
@@ -21,7 +22,8 @@ LIBRARY = Path("tinyfleet/learner/_native.so")
 # Contraction off and no fast-math: the host must give the same bits as the Cortex-M4.
 ARITHMETIC = ["-std=c99", "-O3", "-ffp-contract=off", "-fno-math-errno"]
 WARNINGS = ["-Wall", "-Wextra", "-Werror=conversion", "-Werror=double-promotion"]
-FLAGS = [*ARITHMETIC, *WARNINGS, "-fPIC", "-shared"]
+COMPLETE = ["-Wl,-z,defs"] if sys.platform == "linux" else []  # a missing function fails here
+FLAGS = [*ARITHMETIC, *WARNINGS, *COMPLETE, "-fPIC", "-shared"]
 
 
 def compiler() -> list[str] | None:
