@@ -49,8 +49,9 @@ class Samples:
 class Trained:
     """What a phase or a plan did.
 
-    loss: mean over all updates' samples of the loss just before each update (for online
-        learning: the honest, progressive loss). updates: SGD updates made.
+    loss: mean, over all samples in all passes, of the loss just before the sample's update (for
+        online learning: the honest, progressive loss); NaN when not finite. updates: SGD
+        updates made.
     finite: False when a loss or a parameter stopped being a finite number. The parameters are then
         of no use, and the training stopped there.
     """
@@ -88,12 +89,43 @@ def run_plan(
     """
     if len(samples) != plan.samples:
         raise InvalidInput(f"the plan takes {plan.samples} samples, got {len(samples)}")
-    start, loss, updates = 0, 0.0, 0
+    start, loss, seen, updates = 0, 0.0, 0, 0
     for phase in plan.phases:
         done = learner.train(parameters, samples[start : start + phase.samples], phase)
         start += phase.samples
-        loss += done.loss * done.updates
+        loss += done.loss * (phase.samples * phase.passes)
+        seen += phase.samples * phase.passes
         updates += done.updates
         if not done.finite:
             return Trained(float("nan"), updates, finite=False)
-    return Trained(loss / updates, updates, finite=True)
+    return Trained(loss / seen, updates, finite=True)
+
+
+def check_inputs(spec: ModelSpec, inputs: Floats) -> Floats:
+    """`inputs` if they are `(count, spec.inputs) float32`; raises InvalidInput if not."""
+    if inputs.dtype != np.float32 or inputs.ndim != 2 or inputs.shape[1] != spec.inputs:
+        raise InvalidInput(
+            f"model '{spec.name}' takes (count, {spec.inputs}) float32 inputs, "
+            f"got {inputs.dtype} {inputs.shape}"
+        )
+    return inputs
+
+
+def check_samples(spec: ModelSpec, samples: Samples) -> None:
+    """Raise InvalidInput unless the rows of `samples` fit the model."""
+    check_inputs(spec, samples.inputs)
+    if samples.targets.shape[1] != spec.outputs:
+        raise InvalidInput(
+            f"model '{spec.name}' has {spec.outputs} outputs, "
+            f"but the targets have {samples.targets.shape[1]} values"
+        )
+
+
+def check_phase(spec: ModelSpec, parameters: Parameters, samples: Samples, phase: Phase) -> None:
+    """Raise InvalidInput unless `train` can run: shapes, counts, and parameters to write to."""
+    spec.check_parameters(parameters)
+    if not (parameters.flags.c_contiguous and parameters.flags.writeable):
+        raise InvalidInput("parameters are changed in place: they must be contiguous and writable")
+    check_samples(spec, samples)
+    if len(samples) != phase.samples:
+        raise InvalidInput(f"the phase takes {phase.samples} samples, got {len(samples)}")

@@ -1,0 +1,294 @@
+/* 2-D convolution, channels last, W[ky][kx][in][filter]. */
+#include "blocks.h"
+
+/* Output pixels, or input channels, that are summed side by side: independent sums hide the latency of the adder. */
+#define TOGETHER 4u
+
+typedef struct {
+    const learner_layer_t *layer;
+    uint32_t filters;
+    uint32_t channels;
+    uint32_t kernel;
+    uint32_t pixels; /* of the output */
+} conv_t;
+
+LEARNER_INLINE conv_t conv_of(const learner_layer_t *layer)
+{
+    const conv_t conv = {layer, layer->out_channels, layer->in_channels, layer->kernel,
+                         (uint32_t)layer->out_height * layer->out_width};
+    return conv;
+}
+
+/* ---- forward ---- */
+
+/* The top left corner of an output pixel's window; negative in the padding. */
+typedef struct {
+    int32_t y;
+    int32_t x;
+} corner_t;
+
+LEARNER_INLINE corner_t corner_of(const learner_layer_t *layer, uint32_t pixel)
+{
+    const corner_t corner = {(int32_t)(pixel / layer->out_width * layer->stride) - layer->padding,
+                             (int32_t)(pixel % layer->out_width * layer->stride) - layer->padding};
+    return corner;
+}
+
+/* The first input value under a tap; NULL outside of the image. */
+LEARNER_INLINE const float *under_tap(const learner_layer_t *layer, const float *x, corner_t corner, uint32_t ky,
+                                      uint32_t kx)
+{
+    const uint32_t row = (uint32_t)(corner.y + (int32_t)ky); /* a negative row becomes a large one */
+    const uint32_t column = (uint32_t)(corner.x + (int32_t)kx);
+    if (row >= layer->in_height || column >= layer->in_width) {
+        return NULL;
+    }
+    return x + (row * layer->in_width + column) * layer->in_channels;
+}
+
+/* `count` <= TOGETHER output pixels from `first` on, filters [start, start + width). A tap outside
+ * of the image reads a zero again and again: that adds nothing and keeps the pixels in step. */
+LEARNER_INLINE void forward_pixels(conv_t conv, const float *weights, const float *bias, const float *x, float *y,
+                                   uint32_t first, uint32_t count, uint32_t start, uint32_t width)
+{
+    static const float outside = 0.0f;
+    float sum[TOGETHER][LEARNER_WIDEST] = {{0.0f}};
+    corner_t corner[TOGETHER];
+    for (uint32_t p = 0; p < TOGETHER; p++) {
+        corner[p] = corner_of(conv.layer, first + (p < count ? p : 0));
+    }
+    const float *row = weights + start;
+    for (uint32_t ky = 0; ky < conv.kernel; ky++) {
+        for (uint32_t kx = 0; kx < conv.kernel; kx++) {
+            const float *in[TOGETHER];
+            uint32_t step[TOGETHER];
+            for (uint32_t p = 0; p < TOGETHER; p++) {
+                const float *tap = under_tap(conv.layer, x, corner[p], ky, kx);
+                in[p] = tap != NULL ? tap : &outside;
+                step[p] = tap != NULL ? 1 : 0;
+            }
+            for (uint32_t c = 0; c < conv.channels; c++, row += conv.filters) {
+                for (uint32_t p = 0; p < TOGETHER; p++) {
+                    for (uint32_t j = 0; j < width; j++) {
+                        sum[p][j] += *in[p] * row[j];
+                    }
+                    in[p] += step[p];
+                }
+            }
+        }
+    }
+    for (uint32_t p = 0; p < count; p++) {
+        for (uint32_t j = 0; j < width; j++) {
+            y[(first + p) * conv.filters + start + j] = sum[p][j] + bias[start + j];
+        }
+    }
+}
+
+LEARNER_INLINE void forward_block(conv_t conv, const float *weights, const float *x, float *y, uint32_t start,
+                                  uint32_t width)
+{
+    const float *bias = weights + conv.kernel * conv.kernel * conv.channels * conv.filters;
+    for (uint32_t first = 0; first < conv.pixels; first += TOGETHER) {
+        const uint32_t left = conv.pixels - first;
+        forward_pixels(conv, weights, bias, x, y, first, left < TOGETHER ? left : TOGETHER, start, width);
+    }
+}
+
+LEARNER_HOT void learner_conv2d_forward(const learner_layer_t *layer, const float *parameters, const float *x, float *y)
+{
+    const conv_t conv = conv_of(layer);
+    LEARNER_IN_BLOCKS(conv.filters, start, width, forward_block(conv, parameters, x, y, start, width))
+}
+
+/* ---- gradient of the input ---- */
+
+/* Along one side: the taps that reach the input position `at` from inside the output. They are
+ * first, first + stride, ... below last; the output position under `tap` is (at + padding - tap) / stride. */
+typedef struct {
+    uint32_t first;
+    uint32_t last;
+} taps_t;
+
+LEARNER_INLINE taps_t taps_reaching(const learner_layer_t *layer, uint32_t at, uint32_t side_out)
+{
+    const uint32_t reach = at + layer->padding;
+    const uint32_t farthest = (side_out - 1u) * layer->stride; /* the last window's start */
+    taps_t taps = {reach % layer->stride, layer->kernel};
+    if (reach > farthest && reach - farthest > taps.first) {
+        taps.first = reach - farthest;
+    }
+    if (reach + 1u < taps.last) {
+        taps.last = reach + 1u;
+    }
+    return taps;
+}
+
+/* The gradients of `count` <= TOGETHER channels of the input pixel (iy, ix). */
+LEARNER_INLINE void input_channels(conv_t conv, const float *weights, const float *dy, uint32_t iy, uint32_t ix,
+                                   taps_t rows, taps_t columns, const uint32_t channel[], uint32_t count, float *dx)
+{
+    const learner_layer_t *layer = conv.layer;
+    float lanes[TOGETHER][LEARNER_LANES] = {{0.0f}};
+    for (uint32_t ky = rows.first; ky < rows.last; ky += layer->stride) {
+        const uint32_t oy = (iy + layer->padding - ky) / layer->stride;
+        for (uint32_t kx = columns.first; kx < columns.last; kx += layer->stride) {
+            const uint32_t ox = (ix + layer->padding - kx) / layer->stride;
+            const float *gradient = dy + (oy * layer->out_width + ox) * conv.filters;
+            const float *tap = weights + (ky * conv.kernel + kx) * conv.channels * conv.filters;
+            for (uint32_t c = 0; c < count; c++) {
+                learner_lanes_add(lanes[c], tap + channel[c] * conv.filters, gradient, conv.filters);
+            }
+        }
+    }
+    for (uint32_t c = 0; c < count; c++) {
+        dx[channel[c]] = learner_lanes_sum(lanes[c]);
+    }
+}
+
+LEARNER_INLINE void input_pixel(conv_t conv, const float *weights, const float *x, bool skip_zeros, const float *dy,
+                                uint32_t iy, uint32_t ix, taps_t rows, taps_t columns, float *dx)
+{
+    uint32_t channel[TOGETHER] = {0};
+    uint32_t count = 0;
+    for (uint32_t c = 0; c < conv.channels; c++) {
+        dx[c] = 0.0f;
+        if (skip_zeros && x[c] == 0.0f) {
+            continue;
+        }
+        channel[count++] = c;
+        if (count == TOGETHER) {
+            input_channels(conv, weights, dy, iy, ix, rows, columns, channel, TOGETHER, dx);
+            count = 0;
+        }
+    }
+    if (count > 0) {
+        input_channels(conv, weights, dy, iy, ix, rows, columns, channel, count, dx);
+    }
+}
+
+LEARNER_HOT void learner_conv2d_input_gradient(const learner_layer_t *layer, const float *parameters, const float *x,
+                                               bool skip_zeros, const float *dy, float *dx)
+{
+    const conv_t conv = conv_of(layer);
+    for (uint32_t iy = 0; iy < layer->in_height; iy++) {
+        const taps_t rows = taps_reaching(layer, iy, layer->out_height);
+        for (uint32_t ix = 0; ix < layer->in_width; ix++) {
+            const taps_t columns = taps_reaching(layer, ix, layer->out_width);
+            input_pixel(conv, parameters, x, skip_zeros, dy, iy, ix, rows, columns, dx);
+            x += conv.channels;
+            dx += conv.channels;
+        }
+    }
+}
+
+/* ---- gradient of the weights ---- */
+
+/* Along one side: the output positions whose window holds tap `tap` inside the image: [first, last). */
+typedef struct {
+    uint32_t first;
+    uint32_t last;
+} reach_t;
+
+LEARNER_INLINE reach_t reach_of_tap(const learner_layer_t *layer, uint32_t tap, uint32_t side_in, uint32_t side_out)
+{
+    const uint32_t stride = layer->stride;
+    const uint32_t padding = layer->padding;
+    reach_t reach = {0, 0};
+    if (tap < padding) {
+        reach.first = (padding - tap + stride - 1u) / stride;
+    }
+    if (side_in + padding > tap) {
+        reach.last = (side_in + padding - tap - 1u) / stride + 1u;
+    }
+    if (reach.last > side_out) {
+        reach.last = side_out;
+    }
+    return reach;
+}
+
+/* One gradient is finished in registers and then used up: no memory grows with the parameters. */
+LEARNER_INLINE void settle(float *target, const float *sum, float rate, bool accumulate, uint32_t width)
+{
+    for (uint32_t j = 0; j < width; j++) {
+        target[j] = accumulate ? target[j] + sum[j] : target[j] - rate * sum[j];
+    }
+}
+
+/* The weights of one tap, `count` input channels from x and dy's filters on. */
+LEARNER_INLINE void tap_channels(conv_t conv, float *target, const float *x, const float *dy, reach_t rows,
+                                 reach_t columns, uint32_t count, float rate, bool accumulate, uint32_t width)
+{
+    const learner_layer_t *layer = conv.layer;
+    float sum[TOGETHER][LEARNER_WIDEST] = {{0.0f}};
+    const uint32_t step = layer->stride * conv.channels;
+    for (uint32_t oy = rows.first; oy < rows.last; oy++) {
+        const float *in = x + (oy - rows.first) * layer->in_width * step;
+        const float *gradient = dy + (oy * layer->out_width + columns.first) * conv.filters;
+        for (uint32_t ox = columns.first; ox < columns.last; ox++, in += step, gradient += conv.filters) {
+            for (uint32_t c = 0; c < count; c++) {
+                for (uint32_t j = 0; j < width; j++) {
+                    sum[c][j] += in[c] * gradient[j];
+                }
+            }
+        }
+    }
+    for (uint32_t c = 0; c < count; c++) {
+        settle(target + c * conv.filters, sum[c], rate, accumulate, width);
+    }
+}
+
+LEARNER_INLINE void tap_gradient(conv_t conv, float *target, const float *x, const float *dy, uint32_t ky, uint32_t kx,
+                                 float rate, bool accumulate, uint32_t width)
+{
+    const learner_layer_t *layer = conv.layer;
+    const reach_t rows = reach_of_tap(layer, ky, layer->in_height, layer->out_height);
+    const reach_t columns = reach_of_tap(layer, kx, layer->in_width, layer->out_width);
+    const uint32_t iy = rows.first * layer->stride + ky - layer->padding;
+    const uint32_t ix = columns.first * layer->stride + kx - layer->padding;
+    if (rows.first >= rows.last || columns.first >= columns.last) {
+        return; /* the gradient is zero */
+    }
+    x += (iy * layer->in_width + ix) * conv.channels;
+    uint32_t c = 0;
+    for (; c + TOGETHER <= conv.channels; c += TOGETHER) {
+        tap_channels(conv, target + c * conv.filters, x + c, dy, rows, columns, TOGETHER, rate, accumulate, width);
+    }
+    for (; c < conv.channels; c++) {
+        tap_channels(conv, target + c * conv.filters, x + c, dy, rows, columns, 1u, rate, accumulate, width);
+    }
+}
+
+LEARNER_INLINE void weight_gradient_block(conv_t conv, float *target, const float *x, const float *dy, float rate,
+                                          bool accumulate, uint32_t start, uint32_t width)
+{
+    float sum[LEARNER_WIDEST] = {0.0f};
+    target += start;
+    dy += start;
+    for (uint32_t ky = 0; ky < conv.kernel; ky++) {
+        for (uint32_t kx = 0; kx < conv.kernel; kx++, target += conv.channels * conv.filters) {
+            tap_gradient(conv, target, x, dy, ky, kx, rate, accumulate, width);
+        }
+    }
+    for (uint32_t p = 0; p < conv.pixels; p++, dy += conv.filters) {
+        for (uint32_t j = 0; j < width; j++) {
+            sum[j] += dy[j];
+        }
+    }
+    settle(target, sum, rate, accumulate, width);
+}
+
+LEARNER_HOT void learner_conv2d_update(const learner_layer_t *layer, float *parameters, const float *x, const float *dy,
+                                       float rate)
+{
+    const conv_t conv = conv_of(layer);
+    LEARNER_IN_BLOCKS(conv.filters, start, width,
+                      weight_gradient_block(conv, parameters, x, dy, rate, false, start, width))
+}
+
+LEARNER_HOT void learner_conv2d_accumulate(const learner_layer_t *layer, float *gradient, const float *x,
+                                           const float *dy)
+{
+    const conv_t conv = conv_of(layer);
+    LEARNER_IN_BLOCKS(conv.filters, start, width,
+                      weight_gradient_block(conv, gradient, x, dy, 0.0f, true, start, width))
+}

@@ -1,0 +1,78 @@
+/* Dense layer: y = x W + b with W[in][out]. */
+#include "blocks.h"
+
+LEARNER_INLINE void forward_block(const learner_layer_t *layer, const float *parameters, const float *x, float *y,
+                                  uint32_t start, uint32_t width)
+{
+    const uint32_t outputs = layer->out_channels;
+    const float *row = parameters + start;
+    const float *bias = parameters + layer->in_channels * outputs + start;
+    float sum[LEARNER_WIDEST] = {0.0f};
+    for (uint32_t i = 0; i < layer->in_channels; i++, row += outputs) {
+        const float value = x[i];
+        if (value == 0.0f) {
+            continue;
+        }
+        for (uint32_t j = 0; j < width; j++) {
+            sum[j] += value * row[j];
+        }
+    }
+    for (uint32_t j = 0; j < width; j++) {
+        y[start + j] = sum[j] + bias[j];
+    }
+}
+
+LEARNER_HOT void learner_dense_forward(const learner_layer_t *layer, const float *parameters, const float *x, float *y)
+{
+    LEARNER_IN_BLOCKS(layer->out_channels, start, width, forward_block(layer, parameters, x, y, start, width))
+}
+
+LEARNER_HOT void learner_dense_input_gradient(const learner_layer_t *layer, const float *parameters, const float *x,
+                                              bool skip_zeros, const float *dy, float *dx)
+{
+    const uint32_t outputs = layer->out_channels;
+    const float *row = parameters;
+    for (uint32_t i = 0; i < layer->in_channels; i++, row += outputs) {
+        float lanes[LEARNER_LANES] = {0.0f};
+        if (!skip_zeros || x[i] != 0.0f) {
+            learner_lanes_add(lanes, row, dy, outputs);
+        }
+        dx[i] = learner_lanes_sum(lanes);
+    }
+}
+
+LEARNER_HOT void learner_dense_update(const learner_layer_t *layer, float *parameters, const float *x, const float *dy,
+                                      float rate)
+{
+    const uint32_t outputs = layer->out_channels;
+    float *restrict row = parameters;
+    for (uint32_t i = 0; i < layer->in_channels; i++, row += outputs) {
+        const float step = rate * x[i];
+        if (x[i] == 0.0f) {
+            continue;
+        }
+        for (uint32_t j = 0; j < outputs; j++) {
+            row[j] = row[j] - step * dy[j];
+        }
+    }
+    for (uint32_t j = 0; j < outputs; j++) {
+        row[j] = row[j] - rate * dy[j];
+    }
+}
+
+LEARNER_HOT void learner_dense_accumulate(const learner_layer_t *layer, float *gradient, const float *x, const float *dy)
+{
+    const uint32_t outputs = layer->out_channels;
+    float *restrict row = gradient;
+    for (uint32_t i = 0; i < layer->in_channels; i++, row += outputs) {
+        if (x[i] == 0.0f) {
+            continue;
+        }
+        for (uint32_t j = 0; j < outputs; j++) {
+            row[j] = row[j] + x[i] * dy[j];
+        }
+    }
+    for (uint32_t j = 0; j < outputs; j++) {
+        row[j] = row[j] + dy[j];
+    }
+}

@@ -1,0 +1,142 @@
+/* Depthwise 2-D convolution: one filter per channel, W[ky][kx][channel]. */
+#include "blocks.h"
+
+/* The part of a window that lies inside the image, along one side: taps [first, last). */
+typedef struct {
+    uint32_t first;
+    uint32_t last;
+} inside_t;
+
+LEARNER_INLINE inside_t inside_of(const learner_layer_t *layer, uint32_t out, uint32_t side_in)
+{
+    const uint32_t start = out * layer->stride; /* counted from the padding's edge */
+    inside_t inside = {0, layer->kernel};
+    if (start < layer->padding) {
+        inside.first = layer->padding - start;
+    }
+    if (side_in + layer->padding - start < layer->kernel) {
+        inside.last = side_in + layer->padding - start;
+    }
+    return inside;
+}
+
+/* The first channel of the input pixel under tap (ky, kx) of output pixel (oy, ox). */
+LEARNER_INLINE uint32_t under_tap(const learner_layer_t *layer, uint32_t oy, uint32_t ox, uint32_t ky, uint32_t kx)
+{
+    const uint32_t row = oy * layer->stride + ky - layer->padding;
+    const uint32_t column = ox * layer->stride + kx - layer->padding;
+    return (row * layer->in_width + column) * layer->in_channels;
+}
+
+LEARNER_INLINE void forward_block(const learner_layer_t *layer, const float *weights, const float *bias, const float *x,
+                                  float *y, uint32_t oy, uint32_t ox, uint32_t start, uint32_t width)
+{
+    const inside_t rows = inside_of(layer, oy, layer->in_height);
+    const inside_t columns = inside_of(layer, ox, layer->in_width);
+    float sum[LEARNER_WIDEST] = {0.0f};
+    for (uint32_t ky = rows.first; ky < rows.last; ky++) {
+        for (uint32_t kx = columns.first; kx < columns.last; kx++) {
+            const float *in = x + under_tap(layer, oy, ox, ky, kx) + start;
+            const float *tap = weights + (ky * layer->kernel + kx) * layer->in_channels + start;
+            for (uint32_t j = 0; j < width; j++) {
+                sum[j] += in[j] * tap[j];
+            }
+        }
+    }
+    for (uint32_t j = 0; j < width; j++) {
+        y[start + j] = sum[j] + bias[start + j];
+    }
+}
+
+LEARNER_HOT void learner_depthwise_forward(const learner_layer_t *layer, const float *parameters, const float *x,
+                                           float *y)
+{
+    const float *bias = parameters + (uint32_t)layer->kernel * layer->kernel * layer->in_channels;
+    for (uint32_t oy = 0; oy < layer->out_height; oy++) {
+        for (uint32_t ox = 0; ox < layer->out_width; ox++, y += layer->out_channels) {
+            LEARNER_IN_BLOCKS(layer->out_channels, start, width,
+                              forward_block(layer, parameters, bias, x, y, oy, ox, start, width))
+        }
+    }
+}
+
+/* Tap by tap, so that every input value gathers its terms in the order ky, kx. */
+LEARNER_HOT void learner_depthwise_input_gradient(const learner_layer_t *layer, const float *parameters,
+                                                  const float *dy, float *restrict dx)
+{
+    const uint32_t channels = layer->in_channels;
+    learner_clear(dx, learner_inputs(layer));
+    for (uint32_t tap = 0; tap < (uint32_t)layer->kernel * layer->kernel; tap++, parameters += channels) {
+        const uint32_t ky = tap / layer->kernel;
+        const uint32_t kx = tap % layer->kernel;
+        for (uint32_t pixel = 0; pixel < (uint32_t)layer->out_height * layer->out_width; pixel++) {
+            const uint32_t oy = pixel / layer->out_width;
+            const uint32_t ox = pixel % layer->out_width;
+            const inside_t rows = inside_of(layer, oy, layer->in_height);
+            const inside_t columns = inside_of(layer, ox, layer->in_width);
+            if (ky < rows.first || ky >= rows.last || kx < columns.first || kx >= columns.last) {
+                continue;
+            }
+            float *in = dx + under_tap(layer, oy, ox, ky, kx);
+            for (uint32_t c = 0; c < channels; c++) {
+                in[c] += parameters[c] * dy[pixel * channels + c];
+            }
+        }
+    }
+}
+
+LEARNER_INLINE void settle(float *target, const float *sum, float rate, bool accumulate, uint32_t width)
+{
+    for (uint32_t j = 0; j < width; j++) {
+        target[j] = accumulate ? target[j] + sum[j] : target[j] - rate * sum[j];
+    }
+}
+
+/* The gradient of one tap, or of the biases where `tap` is kernel * kernel. */
+LEARNER_INLINE void tap_block(const learner_layer_t *layer, float *target, const float *x, const float *dy,
+                              uint32_t tap, float rate, bool accumulate, uint32_t start, uint32_t width)
+{
+    const bool is_bias = tap == (uint32_t)layer->kernel * layer->kernel;
+    const uint32_t ky = tap / layer->kernel;
+    const uint32_t kx = tap % layer->kernel;
+    float sum[LEARNER_WIDEST] = {0.0f};
+    const float *gradient = dy + start;
+    for (uint32_t oy = 0; oy < layer->out_height; oy++) {
+        const inside_t rows = inside_of(layer, oy, layer->in_height);
+        for (uint32_t ox = 0; ox < layer->out_width; ox++, gradient += layer->out_channels) {
+            const inside_t columns = inside_of(layer, ox, layer->in_width);
+            if (is_bias) {
+                for (uint32_t j = 0; j < width; j++) {
+                    sum[j] += gradient[j];
+                }
+            } else if (ky >= rows.first && ky < rows.last && kx >= columns.first && kx < columns.last) {
+                const float *in = x + under_tap(layer, oy, ox, ky, kx) + start;
+                for (uint32_t j = 0; j < width; j++) {
+                    sum[j] += in[j] * gradient[j];
+                }
+            }
+        }
+    }
+    settle(target + tap * layer->in_channels + start, sum, rate, accumulate, width);
+}
+
+LEARNER_INLINE void gradient_of_all(const learner_layer_t *layer, float *target, const float *x, const float *dy,
+                                    float rate, bool accumulate)
+{
+    for (uint32_t tap = 0; tap <= (uint32_t)layer->kernel * layer->kernel; tap++) {
+        LEARNER_IN_BLOCKS(layer->in_channels, start, width,
+                          tap_block(layer, target, x, dy, tap, rate, accumulate, start, width))
+    }
+}
+
+LEARNER_HOT void learner_depthwise_update(const learner_layer_t *layer, float *parameters, const float *x,
+                                          const float *dy, float rate)
+{
+    gradient_of_all(layer, parameters, x, dy, rate, false);
+}
+
+LEARNER_HOT void learner_depthwise_accumulate(const learner_layer_t *layer, float *gradient, const float *x,
+                                              const float *dy)
+{
+    gradient_of_all(layer, gradient, x, dy, 0.0f, true);
+}
