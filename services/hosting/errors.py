@@ -10,7 +10,7 @@ import logging
 
 import grpc
 
-from tinyfleet.errors import InvalidInput, TinyFleetError
+from tinyfleet.errors import Diverged, DoesNotFit, InvalidInput, TinyFleetError
 
 
 class NotFound(TinyFleetError):
@@ -29,12 +29,19 @@ class StorageFailed(TinyFleetError):
     """State could not be written; nothing was acknowledged. Try again when there is room."""
 
 
+class Occupied(TinyFleetError):
+    """Another process holds the address or the state folder: stop it or choose another one."""
+
+
 STATUS_OF: dict[type[TinyFleetError], grpc.StatusCode] = {
     InvalidInput: grpc.StatusCode.INVALID_ARGUMENT,
     NotFound: grpc.StatusCode.NOT_FOUND,
     Conflict: grpc.StatusCode.ALREADY_EXISTS,
     NotReady: grpc.StatusCode.FAILED_PRECONDITION,
     StorageFailed: grpc.StatusCode.UNAVAILABLE,
+    Occupied: grpc.StatusCode.UNAVAILABLE,
+    DoesNotFit: grpc.StatusCode.FAILED_PRECONDITION,
+    Diverged: grpc.StatusCode.FAILED_PRECONDITION,
 }
 
 

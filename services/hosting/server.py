@@ -22,7 +22,7 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from services.hosting.errors import status_of
+from services.hosting.errors import Occupied, StorageFailed, status_of
 from services.hosting.settings import ServiceSettings
 from tinyfleet.config import Sources, load_settings
 from tinyfleet.errors import InvalidInput, TinyFleetError
@@ -57,7 +57,8 @@ def main(
 ) -> None:
     """Entry point of a service's process: settings, logs, the service; exits with a status code.
 
-    0 after a clean stop, 2 for settings that cannot work, 3 when the address is taken.
+    0 after a clean stop, 2 for settings that cannot work, 3 when the address or the state
+    folder is taken or there is no room on the disk.
     """
     try:
         settings = load_settings(
@@ -66,14 +67,10 @@ def main(
         check_loopback(settings.listen)
         configure_logs(settings.log_level, settings.log_format)
         asyncio.run(run_service(settings, build))
-    except AddressTaken as error:
+    except (Occupied, StorageFailed) as error:
         sys.exit(_complain(process, error, EXIT_UNAVAILABLE))
     except TinyFleetError as error:
         sys.exit(_complain(process, error, EXIT_INVALID))
-
-
-class AddressTaken(TinyFleetError):
-    """Something else listens there."""
 
 
 async def run_service(settings: ServiceSettings, build: Callable[[Any], Service]) -> None:
@@ -192,7 +189,7 @@ def _bind(server: grpc.aio.Server, listen: str) -> str:
     except RuntimeError:
         port = 0
     if not port:
-        raise AddressTaken(f"cannot listen on {listen}: the port is taken; choose another --listen")
+        raise Occupied(f"cannot listen on {listen}: the port is taken; choose another --listen")
     return f"{host}:{port}"
 
 

@@ -1,0 +1,1 @@
+"""Where the aggregator's journal is kept: a database or memory."""
