@@ -19,7 +19,7 @@ from typing import Any, Self, TypeVar
 import grpc
 
 from tinyfleet.checkpoint import Checkpoint
-from tinyfleet.errors import InvalidInput, TinyFleetError
+from tinyfleet.errors import InvalidInput, Refused, TinyFleetError, Unreachable
 from tinyfleet.model.spec import MAX_PARAMETERS, parameters_sha256
 from tinyfleet.run import RunSpec
 from tinyfleet.v1 import (
@@ -40,14 +40,6 @@ ENDED = (
 Answer = TypeVar("Answer")
 
 
-class Unreachable(TinyFleetError):
-    """A service does not answer: it is not running, or its address is wrong."""
-
-
-class Refused(TinyFleetError):
-    """A service answered, and the answer was no."""
-
-
 class Fleet:
     """The coordinator at `coordinator` (host:port), and the aggregator it names.
 
@@ -59,7 +51,7 @@ class Fleet:
         self._address = coordinator
         self._timeout_s = timeout_s
         self._channel = grpc.insecure_channel(coordinator)
-        self._coordinator = coordinator_pb2_grpc.CoordinatorServiceStub(self._channel)  # type: ignore[no-untyped-call]
+        self._coordinator = coordinator_pb2_grpc.CoordinatorServiceStub(self._channel)
 
     def __enter__(self) -> Self:
         return self
@@ -77,12 +69,14 @@ class Fleet:
         request = coordinator_pb2.CreateRunRequest(
             request_id=request_id or uuid.uuid4().hex, spec=run_to_message(spec)
         )
-        return self._call(self._coordinator.CreateRun, request).run
+        run: coordinator_pb2.Run = self._call(self._coordinator.CreateRun, request).run
+        return run
 
     def get_run(self, run_id: str) -> coordinator_pb2.Run:
         """The run `run_id` as it is now."""
         request = coordinator_pb2.GetRunRequest(run_id=run_id)
-        return self._call(self._coordinator.GetRun, request).run
+        run: coordinator_pb2.Run = self._call(self._coordinator.GetRun, request).run
+        return run
 
     def list_runs(self, limit: int = 100) -> list[coordinator_pb2.Run]:
         """The newest `limit` runs, newest first."""
@@ -92,7 +86,8 @@ class Fleet:
     def stop_run(self, run_id: str) -> coordinator_pb2.Run:
         """Stop a run; one that has ended stays as it is."""
         request = coordinator_pb2.StopRunRequest(run_id=run_id)
-        return self._call(self._coordinator.StopRun, request).run
+        run: coordinator_pb2.Run = self._call(self._coordinator.StopRun, request).run
+        return run
 
     def list_agents(self, attached_only: bool = False) -> list[coordinator_pb2.Agent]:
         """The agents of the fleet, by name."""
@@ -117,7 +112,7 @@ class Fleet:
         spec = run_from_message(run.spec)
         request = aggregator_pb2.FetchModelRequest(run_id=run_id, version=version)
         with grpc.insecure_channel(run.aggregator) as channel:
-            stub = aggregator_pb2_grpc.AggregatorServiceStub(channel)  # type: ignore[no-untyped-call]
+            stub = aggregator_pb2_grpc.AggregatorServiceStub(channel)
             try:
                 found, data = _joined(stub.FetchModel(request, timeout=10 * self._timeout_s))
             except grpc.RpcError as error:

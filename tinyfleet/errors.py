@@ -3,7 +3,9 @@
 TinyFleetError
 ├── InvalidInput    the caller's value is wrong: fix it (a name, a shape, a file, a range)
 ├── Diverged        training left the finite numbers: lower the rate or change the model
-└── DoesNotFit      the target lacks memory or a feature: choose a smaller model or another target
+├── DoesNotFit      the target lacks memory or a feature: choose a smaller model or another target
+├── Unreachable     a service does not answer: start it, or correct its address
+└── Refused         a service answered no: its message says why
 
 Every message is one line that names the value and the remedy; programs print it as it is.
 """
@@ -28,6 +30,14 @@ class Diverged(TinyFleetError):
 
 class DoesNotFit(TinyFleetError):
     """The model needs more than the target has."""
+
+
+class Unreachable(TinyFleetError):
+    """A service does not answer: it is not running, or its address is wrong."""
+
+
+class Refused(TinyFleetError):
+    """A service answered, and the answer was no."""
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> InvalidInput:

@@ -1,7 +1,7 @@
 """An operator kills any process at any time and loses nothing.
 
-The proof is the final model: training is deterministic, so an update that was lost, applied twice or
-applied to the wrong version would end in other parameters than the simulator's.
+The proof is the final model: training is deterministic, so an update that was lost, applied twice
+or applied to the wrong version would end in other parameters than the simulator's.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ import time
 
 import pytest
 
-from tinyfleet.client import Fleet, Unreachable
+from tinyfleet.client import Fleet
+from tinyfleet.errors import Unreachable
 from tinyfleet.learner import make_learner
 from tinyfleet.model import parameters_sha256
 from tinyfleet.run import make_run

@@ -1,4 +1,4 @@
-"""What you simulate is what you deploy: the same parameters, bit for bit, however a run is served."""
+"""What you simulate is what you deploy: the same parameters, bit for bit."""
 
 from __future__ import annotations
 

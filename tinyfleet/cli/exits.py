@@ -1,4 +1,4 @@
-"""Exit codes of `tinyfleet`, and the errors that only a command can meet.
+"""Exit codes of `tinyfleet`, and the one error that only a command can meet.
 
 0  done
 1  an error in TinyFleet itself; `tinyfleet --debug ...` shows the traceback
@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from enum import IntEnum
 
-from tinyfleet.errors import InvalidInput, TinyFleetError
+from tinyfleet.errors import InvalidInput, TinyFleetError, Unreachable
 
 
 class ExitCode(IntEnum):
@@ -24,10 +24,6 @@ class ExitCode(IntEnum):
     NOT_REACHABLE = 3
     FAILED = 4
     INTERRUPTED = 5
-
-
-class NotReachable(TinyFleetError):
-    """A service did not answer."""
 
 
 class Interrupted(TinyFleetError):
@@ -44,6 +40,6 @@ def exit_code_of(error: TinyFleetError) -> ExitCode:
 
 _CODES: dict[type[TinyFleetError], ExitCode] = {
     InvalidInput: ExitCode.INVALID,
-    NotReachable: ExitCode.NOT_REACHABLE,
+    Unreachable: ExitCode.NOT_REACHABLE,
     Interrupted: ExitCode.INTERRUPTED,
 }

@@ -7,6 +7,7 @@ the kernel ends the processes too.
 
 from __future__ import annotations
 
+import logging
 import shutil
 import signal
 import subprocess
@@ -19,12 +20,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
 
-from tinyfleet.client import Fleet, Unreachable
-from tinyfleet.errors import InvalidInput, TinyFleetError
+from tinyfleet.client import Fleet
+from tinyfleet.errors import InvalidInput, TinyFleetError, Unreachable
 
 START_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 15.0
 POLL_S = 0.05
+log = logging.getLogger("local_fleet")
+
 MAX_FAILURES = 5  # within FAILURE_WINDOW_S; our choice: more is a fault, not an accident
 FAILURE_WINDOW_S = 20.0
 _EXIT_INVALID = 2
@@ -69,7 +72,7 @@ class LocalFleet:
         folder: Path,
         agents: int,
         agent_options: Sequence[str] = (),
-        on_event: Callable[[str], None] = lambda line: None,
+        on_event: Callable[[str], None] = log.info,
     ) -> None:
         self.folder = folder
         self.members: list[Member] = []
@@ -207,7 +210,7 @@ def open_folder(folder: Path) -> Path:
 
 
 def _spawn(command: list[str], log: IO[bytes]) -> subprocess.Popen[bytes]:
-    # SIGINT belongs to the owner, which stops its members in order: they get a session of their own.
+    # SIGINT is for the owner, which stops its members in order: they get their own session.
     guard = ["setpriv", "--pdeathsig", "TERM", "--"] if shutil.which("setpriv") else []
     return subprocess.Popen(
         [*guard, *command],

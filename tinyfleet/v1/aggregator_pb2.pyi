@@ -73,20 +73,34 @@ class WatchModelRequest(_message.Message):
     def __init__(self, run_id: _Optional[str] = ...) -> None: ...
 
 class WatchModelResponse(_message.Message):
-    __slots__ = ("version", "parameters", "received_slots", "refused", "closed", "ended")
+    __slots__ = ("version", "parameters", "received_slots", "refused", "closed", "ended", "totals")
     VERSION_FIELD_NUMBER: _ClassVar[int]
     PARAMETERS_FIELD_NUMBER: _ClassVar[int]
     RECEIVED_SLOTS_FIELD_NUMBER: _ClassVar[int]
     REFUSED_FIELD_NUMBER: _ClassVar[int]
     CLOSED_FIELD_NUMBER: _ClassVar[int]
     ENDED_FIELD_NUMBER: _ClassVar[int]
+    TOTALS_FIELD_NUMBER: _ClassVar[int]
     version: int
     parameters: bytes
     received_slots: _containers.RepeatedScalarFieldContainer[int]
     refused: _containers.RepeatedCompositeFieldContainer[RefusedUpdate]
     closed: _containers.RepeatedCompositeFieldContainer[ClosedRound]
     ended: bool
-    def __init__(self, version: _Optional[int] = ..., parameters: _Optional[bytes] = ..., received_slots: _Optional[_Iterable[int]] = ..., refused: _Optional[_Iterable[_Union[RefusedUpdate, _Mapping]]] = ..., closed: _Optional[_Iterable[_Union[ClosedRound, _Mapping]]] = ..., ended: _Optional[bool] = ...) -> None: ...
+    totals: RunTotals
+    def __init__(self, version: _Optional[int] = ..., parameters: _Optional[bytes] = ..., received_slots: _Optional[_Iterable[int]] = ..., refused: _Optional[_Iterable[_Union[RefusedUpdate, _Mapping]]] = ..., closed: _Optional[_Iterable[_Union[ClosedRound, _Mapping]]] = ..., ended: _Optional[bool] = ..., totals: _Optional[_Union[RunTotals, _Mapping]] = ...) -> None: ...
+
+class RunTotals(_message.Message):
+    __slots__ = ("updates", "samples", "bytes_up", "diverged")
+    UPDATES_FIELD_NUMBER: _ClassVar[int]
+    SAMPLES_FIELD_NUMBER: _ClassVar[int]
+    BYTES_UP_FIELD_NUMBER: _ClassVar[int]
+    DIVERGED_FIELD_NUMBER: _ClassVar[int]
+    updates: int
+    samples: int
+    bytes_up: int
+    diverged: int
+    def __init__(self, updates: _Optional[int] = ..., samples: _Optional[int] = ..., bytes_up: _Optional[int] = ..., diverged: _Optional[int] = ...) -> None: ...
 
 class RefusedUpdate(_message.Message):
     __slots__ = ("assignment_id", "reason")

@@ -89,7 +89,7 @@ class StopRunResponse(_message.Message):
     def __init__(self, run: _Optional[_Union[Run, _Mapping]] = ...) -> None: ...
 
 class Run(_message.Message):
-    __slots__ = ("run_id", "spec", "status", "rounds_done", "loss", "bytes_down", "bytes_up", "create_time", "end_time", "message", "parameters_sha256", "aggregator", "samples")
+    __slots__ = ("run_id", "spec", "status", "rounds_done", "loss", "bytes_down", "bytes_up", "create_time", "end_time", "message", "parameters_sha256", "aggregator", "samples", "diverged")
     RUN_ID_FIELD_NUMBER: _ClassVar[int]
     SPEC_FIELD_NUMBER: _ClassVar[int]
     STATUS_FIELD_NUMBER: _ClassVar[int]
@@ -103,6 +103,7 @@ class Run(_message.Message):
     PARAMETERS_SHA256_FIELD_NUMBER: _ClassVar[int]
     AGGREGATOR_FIELD_NUMBER: _ClassVar[int]
     SAMPLES_FIELD_NUMBER: _ClassVar[int]
+    DIVERGED_FIELD_NUMBER: _ClassVar[int]
     run_id: str
     spec: _model_pb2.RunSpec
     status: RunStatus
@@ -116,7 +117,8 @@ class Run(_message.Message):
     parameters_sha256: str
     aggregator: str
     samples: int
-    def __init__(self, run_id: _Optional[str] = ..., spec: _Optional[_Union[_model_pb2.RunSpec, _Mapping]] = ..., status: _Optional[_Union[RunStatus, str]] = ..., rounds_done: _Optional[int] = ..., loss: _Optional[float] = ..., bytes_down: _Optional[int] = ..., bytes_up: _Optional[int] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., end_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., message: _Optional[str] = ..., parameters_sha256: _Optional[str] = ..., aggregator: _Optional[str] = ..., samples: _Optional[int] = ...) -> None: ...
+    diverged: int
+    def __init__(self, run_id: _Optional[str] = ..., spec: _Optional[_Union[_model_pb2.RunSpec, _Mapping]] = ..., status: _Optional[_Union[RunStatus, str]] = ..., rounds_done: _Optional[int] = ..., loss: _Optional[float] = ..., bytes_down: _Optional[int] = ..., bytes_up: _Optional[int] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., end_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., message: _Optional[str] = ..., parameters_sha256: _Optional[str] = ..., aggregator: _Optional[str] = ..., samples: _Optional[int] = ..., diverged: _Optional[int] = ...) -> None: ...
 
 class ListAgentsRequest(_message.Message):
     __slots__ = ("attached_only",)

@@ -1,0 +1,86 @@
+"""What the commands that talk to a fleet share: its address, and how a run is shown."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import click
+from google.protobuf import json_format
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from tinyfleet.cli.console import si_bytes
+from tinyfleet.client import Fleet
+from tinyfleet.errors import InvalidInput
+from tinyfleet.v1 import coordinator_pb2
+
+coordinator_option = click.option(
+    "--coordinator",
+    default="127.0.0.1:7310",
+    envvar="TINYFLEET_COORDINATOR",
+    show_envvar=True,
+    metavar="HOST:PORT",
+    help="Address of the coordinator.",
+)
+
+
+def status_name(run: coordinator_pb2.Run) -> str:
+    """`running` for RUN_STATUS_RUNNING."""
+    name = coordinator_pb2.RunStatus.Name(run.status)
+    return name.removeprefix("RUN_STATUS_").lower()
+
+
+def run_document(run: coordinator_pb2.Run) -> dict[str, Any]:
+    """A run for JSON: the fields of the message, with the status in one word."""
+    document: dict[str, Any] = json_format.MessageToDict(
+        run, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
+    )
+    return document | {"status": status_name(run)}
+
+
+def run_row(run: coordinator_pb2.Run) -> list[str]:
+    """A run as the row of a table; its columns are RUN_COLUMNS."""
+    loss = f"{run.loss:.4g}" if run.HasField("loss") else "-"
+    rounds = f"{run.rounds_done:,}/{run.spec.rounds:,}"
+    what = f"{run.spec.task} {run.spec.strategy} {run.spec.model.name}"
+    return [run.run_id, status_name(run), what, rounds, loss, ago(run.create_time)]
+
+
+RUN_COLUMNS = ("run", "status", "what", "rounds", "loss", "created")
+
+
+def describe_run(run: coordinator_pb2.Run) -> str:
+    """A run in a few lines, for people."""
+    lines = [
+        f"run {run.run_id}: {status_name(run)}, {run.rounds_done:,} of {run.spec.rounds:,} rounds",
+        f"{run.spec.strategy} on {run.spec.task}, {run.spec.model.name}, seed {run.spec.seed}",
+        f"{si_bytes(run.bytes_up)} up, {si_bytes(run.bytes_down)} down",
+    ]
+    if run.HasField("loss"):
+        lines[-1] += f", loss {run.loss:.4g}"
+    if run.message:
+        lines.append(run.message)
+    if run.parameters_sha256:
+        lines.append(f"parameters sha256 {run.parameters_sha256}")
+    return "\n".join(lines)
+
+
+def resolve_run(fleet: Fleet, run_id: str) -> str:
+    """`run_id`, or for `last` that of the newest run; raises InvalidInput when there is none."""
+    if run_id != "last":
+        return run_id
+    runs = fleet.list_runs(limit=1)
+    if not runs:
+        raise InvalidInput("there is no run yet: start one with 'tinyfleet run start'")
+    return runs[0].run_id
+
+
+def ago(when: Timestamp) -> str:
+    """`12 s ago`, `3 h ago`; `-` when it is not set."""
+    if not when.seconds:
+        return "-"
+    seconds = max((datetime.now(UTC) - when.ToDatetime(UTC)).total_seconds(), 0.0)
+    for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= size:
+            return f"{seconds / size:.0f} {unit} ago"
+    return f"{seconds:.0f} s ago"

@@ -1,0 +1,149 @@
+"""`tinyfleet run`: start, list, show, watch and stop runs of a fleet."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+
+import click
+
+from tinyfleet.cli.console import RoundProgress, json_option, note, print_json, print_table
+from tinyfleet.cli.fleet_options import (
+    RUN_COLUMNS,
+    coordinator_option,
+    describe_run,
+    resolve_run,
+    run_document,
+    run_row,
+    status_name,
+)
+from tinyfleet.cli.options import RunOptions, run_options
+from tinyfleet.client import ENDED, Fleet
+from tinyfleet.errors import Refused, Unreachable
+from tinyfleet.v1 import coordinator_pb2
+
+RECONNECT_S = 0.5
+
+_run_argument = click.argument("run_id", metavar="RUN|last")
+
+
+@click.group("run")
+def command() -> None:
+    """Start, list, show, watch and stop runs."""
+
+
+@command.command("start")
+@run_options
+@click.option("--watch", is_flag=True, help="Follow the run to its end.")
+@coordinator_option
+@json_option
+def start(run: RunOptions, watch: bool, coordinator: str, as_json: bool) -> None:
+    """Start a run on a fleet; it begins as soon as an agent is there."""
+    spec = run.make_run(run.make_task())
+    with Fleet(coordinator) as fleet:
+        state = fleet.create_run(spec)
+        if watch:
+            state = follow(fleet, state.run_id, quiet=as_json)
+    _print(state, as_json)
+    _fail_unless_well(state)
+
+
+@command.command("list")
+@click.option("--limit", type=click.IntRange(1, 1000), default=20, help="Most runs to list.")
+@coordinator_option
+@json_option
+def list_runs(limit: int, coordinator: str, as_json: bool) -> None:
+    """List the newest runs."""
+    with Fleet(coordinator) as fleet:
+        runs = fleet.list_runs(limit)
+    if as_json:
+        print_json({"runs": [run_document(run) for run in runs]})
+        return
+    print_table(RUN_COLUMNS, [run_row(run) for run in runs])
+    if not runs:
+        note("no runs yet: tinyfleet run start --help")
+
+
+@command.command("show")
+@_run_argument
+@coordinator_option
+@json_option
+def show(run_id: str, coordinator: str, as_json: bool) -> None:
+    """Show one run."""
+    with Fleet(coordinator) as fleet:
+        state = fleet.get_run(resolve_run(fleet, run_id))
+    _print(state, as_json)
+
+
+@command.command("watch")
+@_run_argument
+@coordinator_option
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per change.")
+def watch(run_id: str, coordinator: str, as_json: bool) -> None:
+    """Follow a run to its end; fails when the run does."""
+    with Fleet(coordinator) as fleet:
+        run_id = resolve_run(fleet, run_id)
+        if as_json:
+            state = fleet.get_run(run_id)
+            for state in states(fleet, run_id):
+                print(json.dumps(run_document(state)), flush=True)
+        else:
+            state = follow(fleet, run_id)
+            print(describe_run(state))
+    _fail_unless_well(state)
+
+
+@command.command("stop")
+@_run_argument
+@coordinator_option
+@json_option
+def stop(run_id: str, coordinator: str, as_json: bool) -> None:
+    """Stop a run; the model it has reached stays and can be pulled."""
+    with Fleet(coordinator) as fleet:
+        state = fleet.stop_run(resolve_run(fleet, run_id))
+    _print(state, as_json)
+
+
+def follow(fleet: Fleet, run_id: str, quiet: bool = False) -> coordinator_pb2.Run:
+    """Show a run's progress until it ends; returns its last state."""
+    state = fleet.get_run(run_id)
+    said = ""
+    with RoundProgress(state.spec.rounds, quiet) as progress:
+        for state in states(fleet, run_id):
+            if state.rounds_done:
+                sent = state.bytes_up + state.bytes_down
+                progress.update(state.rounds_done, state.loss, sent)
+            if state.message and state.message != said and not quiet:
+                said = state.message
+                note(said)
+    return state
+
+
+def states(fleet: Fleet, run_id: str) -> Iterator[coordinator_pb2.Run]:
+    """The run's states until it ends, also over a restart of the coordinator."""
+    away = False
+    while True:
+        try:
+            for state in fleet.watch_run(run_id):
+                away = False
+                yield state
+                if state.status in ENDED:
+                    return
+        except Unreachable as error:
+            if not away:
+                note(f"{error}; waiting for it")
+            away = True
+        time.sleep(RECONNECT_S)
+
+
+def _print(state: coordinator_pb2.Run, as_json: bool) -> None:
+    if as_json:
+        print_json(run_document(state))
+    else:
+        print(describe_run(state))
+
+
+def _fail_unless_well(state: coordinator_pb2.Run) -> None:
+    if state.status == coordinator_pb2.RUN_STATUS_FAILED:
+        raise Refused(f"run {state.run_id} {status_name(state)}: {state.message}")

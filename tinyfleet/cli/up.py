@@ -1,0 +1,207 @@
+"""`tinyfleet up`: a whole fleet on this machine, one run on it, and its result."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import signal
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+
+from tinyfleet.cli.console import RoundProgress, json_option, note, print_json
+from tinyfleet.cli.exits import Interrupted
+from tinyfleet.cli.live_tests import LiveTests
+from tinyfleet.cli.local_fleet import LocalFleet, open_folder
+from tinyfleet.cli.metrics import print_summary
+from tinyfleet.cli.options import (
+    EvaluationOptions,
+    RunOptions,
+    engine_option,
+    evaluation_options,
+    run_options,
+)
+from tinyfleet.cli.outcome import Outcome, keep_outcome, make_folder, print_outcome
+from tinyfleet.cli.run import states
+from tinyfleet.client import Fleet
+from tinyfleet.errors import InvalidInput, Refused
+from tinyfleet.evaluation import EvaluationSettings, evaluate
+from tinyfleet.learner import make_learner
+from tinyfleet.learner.protocol import Learner
+from tinyfleet.reports.history import LossHistory
+from tinyfleet.run import RunSpec
+from tinyfleet.tasks import Task
+from tinyfleet.v1 import coordinator_pb2
+
+MAX_AGENTS = 256  # our choice: each is a process of some 50 MB
+
+
+@click.command("up")
+@run_options
+@click.option("--agents", type=click.IntRange(1, MAX_AGENTS), default=4, help="Agents to start.")
+@engine_option
+@evaluation_options("test-")
+@click.option("--test-every", type=click.IntRange(0), default=0, help="Also test every N rounds.")
+@click.option(
+    "--out", type=click.Path(path_type=Path), help="Folder for checkpoint, result and plots."
+)
+@click.option(
+    "--state",
+    type=click.Path(path_type=Path),
+    help="Folder for databases and logs. [default: a temporary one]",
+)
+@click.option("--stay", is_flag=True, help="Keep the fleet up after the run, until Ctrl-C.")
+@json_option
+def command(
+    run: RunOptions,
+    agents: int,
+    engine: str,
+    test: EvaluationOptions,
+    test_every: int,
+    out: Path | None,
+    state: Path | None,
+    stay: bool,
+    as_json: bool,
+) -> None:
+    """Start the three services and some agents on this machine, and train on them.
+
+    Ends when the run does, unless told to --stay. `tinyfleet simulate` with the same flags ends in
+    the same parameters.
+    """
+    _check_installed()
+    task = run.make_task()
+    spec = run.make_run(task)
+    session = _Session(
+        spec, task, make_learner(spec.model, engine), test.settings(task), test_every, engine
+    )
+    make_folder(out)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # stopped in order, like Ctrl-C
+    with _folder(state) as folder, _local_fleet(folder, agents, engine, run.data) as local:
+        if not as_json:
+            _say_where(local, agents)
+        with Fleet(local.coordinator) as fleet:
+            local.wait_for_agents(fleet)
+            outcome = session.train(local, fleet, quiet=as_json)
+        if out is not None:
+            keep_outcome(out, outcome, task, session.learner)
+        _print(outcome, local.metrics, out, as_json)
+        if stay:
+            _stay(local)
+
+
+@dataclass(frozen=True)
+class _Session:
+    """One run on the local fleet, and how it is tested."""
+
+    spec: RunSpec
+    task: Task
+    learner: Learner
+    settings: EvaluationSettings
+    test_every: int
+    engine: str
+
+    def train(self, local: LocalFleet, fleet: Fleet, quiet: bool) -> Outcome:
+        """Run it to its end; raises Refused when it does not finish."""
+        began = time.perf_counter()
+        run_id = fleet.create_run(self.spec).run_id
+        learner = make_learner(self.spec.model, self.engine)  # a learner belongs to one thread
+        tests = LiveTests(fleet, run_id, self.task, learner, self.settings, self.test_every)
+        history = LossHistory()
+        try:
+            with tests:
+                end = _follow(local, fleet, run_id, history, tests, quiet)
+        except KeyboardInterrupt:
+            raise Interrupted(f"interrupted: run {run_id} and its fleet are stopped") from None
+        wall_s = time.perf_counter() - began
+        if end.status != coordinator_pb2.RUN_STATUS_FINISHED:
+            raise Refused(f"run {run_id} did not finish: {end.message or 'it was stopped'}")
+        parameters = fleet.fetch_checkpoint(run_id).parameters
+        evaluation = evaluate(self.learner, parameters, self.task, self.settings)
+        return Outcome(
+            run=self.spec,
+            run_id=run_id,
+            parameters=parameters,
+            evaluation=evaluation,
+            samples=end.samples,
+            bytes_up=end.bytes_up,
+            bytes_down=end.bytes_down,
+            diverged=end.diverged,
+            wall_s=wall_s,
+            losses=tuple(history.points()),
+            tests=(*tests.results, (self.spec.rounds, evaluation)),
+        )
+
+
+@contextlib.contextmanager
+def _folder(state: Path | None) -> Iterator[Path]:
+    if state is not None:
+        yield open_folder(state)
+        return
+    with tempfile.TemporaryDirectory(prefix="tinyfleet-") as temporary:
+        yield Path(temporary)
+
+
+def _local_fleet(folder: Path, agents: int, engine: str, data: Path | None) -> LocalFleet:
+    options = ["--engine", engine]
+    if data is not None:
+        options += ["--data", str(data.resolve())]
+    return LocalFleet(folder, agents, options, on_event=note)
+
+
+def _say_where(local: LocalFleet, agents: int) -> None:
+    note(f"coordinator {local.coordinator}, aggregator {local.aggregator}")
+    note(f"metrics {local.metrics}, {agents} agents, logs in {local.folder / 'logs'}")
+
+
+def _follow(
+    local: LocalFleet,
+    fleet: Fleet,
+    run_id: str,
+    history: LossHistory,
+    tests: LiveTests,
+    quiet: bool,
+) -> coordinator_pb2.Run:
+    """Show progress until the run ends; gives its last state."""
+    state, said = fleet.get_run(run_id), ""
+    with RoundProgress(state.spec.rounds, quiet) as progress:
+        for state in states(fleet, run_id):
+            local.check()
+            if state.rounds_done:
+                history.add(state.rounds_done - 1, state.loss)
+                sent = state.bytes_up + state.bytes_down
+                progress.update(state.rounds_done, state.loss, sent)
+                tests.reached(state.rounds_done)
+            if state.message and state.message != said:
+                said = state.message
+                note(said)
+    return state
+
+
+def _print(outcome: Outcome, metrics: str, out: Path | None, as_json: bool) -> None:
+    if as_json:
+        print_json(outcome.to_document())
+        return
+    print_outcome(outcome)
+    print_summary(metrics, outcome.run_id)
+    if out is not None:
+        note(f"kept in {out}: " + ", ".join(sorted(file.name for file in out.iterdir())))
+
+
+def _stay(local: LocalFleet) -> None:
+    note(
+        f"the fleet stays up until Ctrl-C; try: tinyfleet agents --coordinator {local.coordinator}"
+    )
+    with contextlib.suppress(KeyboardInterrupt):
+        while True:
+            time.sleep(1.0)
+            local.check()
+
+
+def _check_installed() -> None:
+    for package in ("services", "edge_agents", "sqlalchemy", "grpc_health"):
+        if importlib.util.find_spec(package) is None:
+            raise InvalidInput(f"'up' needs {package}: pip install 'tinyfleet[services]'")
