@@ -71,7 +71,7 @@ def _shape(value: Any) -> tuple[int, int, int]:
     sides = value if isinstance(value, list) else []
     if len(sides) == 1:
         sides = [1, 1, *sides]
-    if len(sides) != 3 or not all(isinstance(side, int) for side in sides):
+    if len(sides) != 3 or not all(type(side) is int for side in sides):
         raise InvalidInput("input_shape must be [values] or [height, width, channels]")
     return sides[0], sides[1], sides[2]
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, Protocol
 
@@ -70,10 +70,11 @@ def open_omniglot(path: Path | None) -> OmniglotData:
     return ImageData(path.parent if path.name.startswith("images_") else path)
 
 
-def _reading(path: Path, read: Callable[[], Any]) -> Any:
-    """What `read` returns; whatever a damaged file makes it raise becomes one line."""
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Whatever a damaged file raises becomes one line that names the file."""
     try:
-        return read()
+        yield
     except InvalidInput as error:
         raise InvalidInput(f"cannot read Omniglot data {path}: {error}") from None
     except _UNREADABLE as error:
@@ -87,7 +88,8 @@ class NpzData:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._split, self._names, self.drawings = _reading(path, self._read_index)
+        with _reading(path):
+            self._split, self._names, self.drawings = self._read_index()
 
     def class_count(self, split: str) -> int:
         return int(np.count_nonzero(self._split == self._names.index(split)))
@@ -95,18 +97,20 @@ class NpzData:
     def classes(self, split: str) -> Iterator[Images]:
         wanted = self._split == self._names.index(split)
         size = self.drawings * SIDE * SIDE
-        with _reading(self._path, lambda: zipfile.ZipFile(self._path)) as archive:
-            stream = _reading(self._path, lambda: _open_array(archive, "images")[0])
-            with stream:
-                for is_wanted in wanted:
-                    data = _reading(self._path, lambda: _exactly(stream, size))
-                    if is_wanted:
-                        yield np.frombuffer(data, np.uint8).reshape(self.drawings, SIDE * SIDE)
+        with (
+            _reading(self._path),
+            zipfile.ZipFile(self._path) as archive,
+            _open_array(archive, "images") as (stream, _, _),
+        ):
+            for is_wanted in wanted:
+                data = _exactly(stream, size)
+                if is_wanted:
+                    yield np.frombuffer(data, np.uint8).reshape(self.drawings, SIDE * SIDE)
 
     def _read_index(self) -> tuple[npt.NDArray[np.uint8], list[str], int]:
         with zipfile.ZipFile(self._path) as archive:
-            stream, shape, dtype = _open_array(archive, "images")
-            stream.close()
+            with _open_array(archive, "images") as (_, shape, dtype):
+                pass
             split, names = _read_array(archive, "split"), _read_array(archive, "split_names")
         if dtype != np.uint8 or len(shape) != 4 or shape[2:] != (SIDE, SIDE):
             raise InvalidInput(f"images must be uint8 (classes, drawings, {SIDE}, {SIDE})")
@@ -119,35 +123,36 @@ class NpzData:
         return split, names.tolist(), shape[1]
 
 
+@contextmanager
 def _open_array(
     archive: zipfile.ZipFile, name: str
-) -> tuple[IO[bytes], tuple[int, ...], np.dtype[Any]]:
+) -> Iterator[tuple[IO[bytes], tuple[int, ...], np.dtype[Any]]]:
     """A member of an .npz, positioned at its first value, with its shape and type."""
-    try:
-        info = archive.getinfo(f"{name}.npy")
-    except KeyError:
-        raise InvalidInput(f"it has no array '{name}'") from None
-    stream = archive.open(info)
+    if f"{name}.npy" not in archive.namelist():
+        raise InvalidInput(f"it has no array '{name}'")
+    info = archive.getinfo(f"{name}.npy")
+    with archive.open(info) as stream:
+        shape, fortran, dtype = _read_header(stream, name)
+        if dtype.hasobject:
+            raise InvalidInput(f"array '{name}' is pickled, and a pickle can run any program")
+        if fortran and len(shape) > 1:
+            raise InvalidInput(f"array '{name}' must be in C order")
+        if any(side < 0 for side in shape) or _bytes_of(shape, dtype) > info.file_size:
+            raise InvalidInput(f"array '{name}' is cut short")
+        yield stream, shape, dtype
+
+
+def _read_header(stream: IO[bytes], name: str) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
     version = np.lib.format.read_magic(stream)
-    read = {
-        (1, 0): np.lib.format.read_array_header_1_0,
-        (2, 0): np.lib.format.read_array_header_2_0,
-    }.get(version)
-    if read is None:
-        raise InvalidInput(f"array '{name}' has the unknown format version {version}")
-    shape, fortran, dtype = read(stream)
-    if dtype.hasobject:
-        raise InvalidInput(f"array '{name}' is pickled, and a pickle can run any program")
-    if fortran and len(shape) > 1:
-        raise InvalidInput(f"array '{name}' must be in C order")
-    if any(side < 0 for side in shape) or _bytes_of(shape, dtype) > info.file_size:
-        raise InvalidInput(f"array '{name}' is cut short")
-    return stream, shape, dtype
+    if version == (1, 0):
+        return np.lib.format.read_array_header_1_0(stream)
+    if version == (2, 0):
+        return np.lib.format.read_array_header_2_0(stream)
+    raise InvalidInput(f"array '{name}' has the unknown format version {version}")
 
 
 def _read_array(archive: zipfile.ZipFile, name: str) -> npt.NDArray[Any]:
-    stream, shape, dtype = _open_array(archive, name)
-    with stream:
+    with _open_array(archive, name) as (stream, shape, dtype):
         size = _bytes_of(shape, dtype)
         if size > 16_000_000:
             raise InvalidInput(f"array '{name}' is too large")
@@ -173,9 +178,8 @@ class ImageData:
 
     def __init__(self, root: Path) -> None:
         self._root = root
-        self._files: dict[str, list[list[str]]] = {
-            split: _reading(root, partial(self._list, split)) for split in SPLITS
-        }
+        with _reading(root):
+            self._files = {split: self._list(split) for split in SPLITS}
         counts = {len(files) for split in SPLITS for files in self._files[split]}
         if len(counts) != 1 or not 2 <= min(counts) <= MAX_DRAWINGS:
             raise InvalidInput(f"{root}: every character needs the same number of drawings")
@@ -185,9 +189,9 @@ class ImageData:
         return len(self._files[split])
 
     def classes(self, split: str) -> Iterator[Images]:
-        with self._archive(split) as archive:
+        with _reading(self._root), self._archive(split) as archive:
             for files in self._files[split]:
-                yield _reading(self._root, partial(_shrunk_all, archive, files))
+                yield np.stack([_shrunk(archive.read(name)) for name in files])
 
     def _archive(self, split: str) -> _Archive:
         folder = self._root / f"images_{split}"
@@ -257,10 +261,6 @@ class _Zip:
     def read(self, name: str) -> bytes:
         with self._zip.open(name) as file:
             return file.read(_MAX_PNG_BYTES)
-
-
-def _shrunk_all(archive: _Archive, names: list[str]) -> Images:
-    return np.stack([_shrunk(archive.read(name)) for name in names])
 
 
 def _shrunk(png: bytes) -> Images:
