@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+from functools import cache
 
 from tinyfleet.errors import unknown_name
 from tinyfleet.learner.native import LIBRARY, NativeLearner
 from tinyfleet.learner.protocol import Learner, Samples, Trained, run_plan
+from tinyfleet.learner.reference import ReferenceLearner
 from tinyfleet.model.spec import ModelSpec
 
 __all__ = ["ENGINES", "Learner", "Samples", "Trained", "make_learner", "run_plan"]
@@ -28,6 +30,12 @@ def make_learner(spec: ModelSpec, engine: str = "auto") -> Learner:
         return NativeLearner(spec)
     if engine == "auto":
         _say_once_that_it_is_slow()
-    from tinyfleet.learner.reference import ReferenceLearner
-
     return ReferenceLearner(spec)
+
+
+@cache
+def _say_once_that_it_is_slow() -> None:
+    _log.warning(
+        "no C learner in this installation: learning with NumPy, same results, many times slower; "
+        "install gcc and run `make setup` to get it"
+    )

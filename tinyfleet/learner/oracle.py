@@ -174,7 +174,9 @@ def _cropped(x: Array, padding: int) -> Array:
 
 def _conv(layer: Layer, weights: Array, biases: Array, x: Array) -> Array:
     assert isinstance(layer, Conv2D)  # noqa: S101 - for the type checker
-    return np.einsum("yxckl,klcf->yxf", _windows(layer, _padded(x, layer.padding)), weights) + biases
+    return (
+        np.einsum("yxckl,klcf->yxf", _windows(layer, _padded(x, layer.padding)), weights) + biases
+    )
 
 
 def _conv_back(layer: Layer, weights: Array, x: Array, dy: Array) -> Gradients:
