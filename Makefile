@@ -5,6 +5,11 @@
 PYTHON_BIN := .venv/bin/python
 LEARNER := $(wildcard mcu_bridge/firmware/learner/*.[ch] mcu_bridge/firmware/learner/include/*.h)
 
+# Omniglot, where it lies beside the checkout; elsewhere TINYFLEET_DATA names it, or sine waves take its place.
+ifneq ($(wildcard ../shared/data/omniglot.npz),)
+export TINYFLEET_DATA ?= $(abspath ../shared/data/omniglot.npz)
+endif
+
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1	/' | expand -t 12
 
