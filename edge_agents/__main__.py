@@ -1,0 +1,5 @@
+"""`python -m edge_agents` is `tinyfleet-agent`."""
+
+from edge_agents.main import main
+
+main()

@@ -1,0 +1,1 @@
+"""What trains: behind one protocol, so that an attached sensor looks like this device itself."""

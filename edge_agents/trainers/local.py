@@ -1,0 +1,60 @@
+"""Training on this device, with one of the core library's learners."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+
+import numpy as np
+
+from edge_agents.trainers.protocol import Draw, Outcome
+from edge_agents.trainers.thread import WorkThread
+from tinyfleet.learner.protocol import Learner, run_plan
+from tinyfleet.model.spec import Parameters
+from tinyfleet.strategies.plan import TrainingPlan
+
+INLINE_S = 0.001
+"""Our choice: what is expected to take less runs on the event loop. The hop to the thread and back
+costs about a tenth of that, and nothing the loop does notices a millisecond."""
+
+_NOTHING = np.zeros(0, np.float32)
+
+
+class LocalTrainer:
+    """Trains in the work thread, or on the event loop when that takes less than a millisecond.
+
+    How long a plan will take is known from the plan before it: seconds per sample and pass,
+    drawing included. So the estimate holds for every model, engine and processor, and a
+    device that slows down goes back to the thread by itself.
+    """
+
+    def __init__(
+        self, learner: Learner, thread: WorkThread, timer: Callable[[], float] = time.perf_counter
+    ) -> None:
+        self._learner = learner
+        self._thread = thread
+        self._timer = timer
+        self._seconds_per_step = math.inf
+
+    async def train(self, start: Parameters, plan: TrainingPlan, draw: Draw) -> Outcome:
+        if self._seconds_per_step * _steps(plan) < INLINE_S:
+            return self._train(start, plan, draw)
+        return await self._thread.run(lambda: self._train(start, plan, draw))
+
+    def _train(self, start: Parameters, plan: TrainingPlan, draw: Draw) -> Outcome:
+        called = self._timer()
+        samples = draw(plan.samples)
+        trained = start.copy()
+        begun = self._timer()
+        done = run_plan(self._learner, trained, samples, plan)
+        ended = self._timer()
+        self._seconds_per_step = (ended - called) / _steps(plan)
+        if not done.finite:
+            return Outcome(_NOTHING, 0.0, ended - begun, diverged=True)
+        delta = np.subtract(trained, start, out=trained)
+        return Outcome(delta, done.loss, ended - begun, diverged=False)
+
+
+def _steps(plan: TrainingPlan) -> int:
+    return sum(phase.samples * phase.passes for phase in plan.phases)

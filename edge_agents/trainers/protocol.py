@@ -1,0 +1,41 @@
+"""What every trainer does, whatever it trains on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from tinyfleet.learner.protocol import Samples
+from tinyfleet.model.spec import Parameters
+from tinyfleet.strategies.plan import TrainingPlan
+
+Draw = Callable[[int], Samples]
+"""Gives that many samples, the next of the device's stream; may block."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What training gave.
+
+    delta: `(parameter_count,) float32`, trained minus start; `(0,)` when it diverged. loss: mean
+    training loss, finite; 0 when it diverged. seconds: time spent on training, drawing the
+    samples excluded. diverged: whether training left the finite numbers.
+    """
+
+    delta: Parameters
+    loss: float
+    seconds: float
+    diverged: bool
+
+
+class Trainer(Protocol):
+    """Trains one model. Asynchronous, so that a device that computes by itself is awaited."""
+
+    async def train(self, start: Parameters, plan: TrainingPlan, draw: Draw) -> Outcome:
+        """Run `plan` from `start`, which stays as it is, on `draw(plan.samples)`.
+
+        Raises InvalidInput when plan or samples do not fit the model, DoesNotFit when the target
+        lacks memory.
+        """
+        ...

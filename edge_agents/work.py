@@ -1,0 +1,261 @@
+"""Work: from an assignment to an update, one after the other.
+
+What cannot be done is declined with one line, and the agent stays in the fleet. What was trained
+goes to the delivery, which keeps it until it has a receipt.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections import OrderedDict, deque
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Protocol
+
+import grpc
+import numpy as np
+
+from edge_agents.channel import Lost
+from edge_agents.delivery import Delivery, TrainedUpdate
+from edge_agents.fetch import fetch_parameters
+from edge_agents.reconnect import Backoff, Clock
+from edge_agents.sources import SampleSource
+from edge_agents.trainers.protocol import Outcome, Trainer
+from tinyfleet.errors import InvalidInput, TinyFleetError
+from tinyfleet.logs import fields
+from tinyfleet.model.spec import Parameters
+from tinyfleet.run import RunSpec
+from tinyfleet.strategies.plan import TrainingPlan
+from tinyfleet.telemetry import Telemetry
+from tinyfleet.v1 import aggregator_pb2, coordinator_pb2
+from tinyfleet.wire import parameters_from_bytes, plan_from_message, run_from_message
+
+MAX_WAITING = 16  # our choice: the coordinator gives an agent one assignment at a time
+MAX_BRIEFS = 64  # our choice: kept as messages, a few hundred bytes each
+MAX_RUNS = 4  # our choice: runs with task and learner in memory
+
+log = logging.getLogger("work")
+
+
+@dataclass(frozen=True)
+class PreparedRun:
+    """What serves the assignments of one run."""
+
+    spec: RunSpec
+    source: SampleSource
+    trainer: Trainer
+
+
+class Prepare(Protocol):
+    """Makes a run ready on this agent."""
+
+    async def __call__(self, spec: RunSpec) -> PreparedRun:
+        """Raises TinyFleetError when this agent cannot serve the run."""
+        ...
+
+
+Decline = Callable[[str, str, bool], Awaitable[None]]
+"""decline(assignment_id, reason, permanent) tells the coordinator."""
+
+
+class _NotNow(Exception):
+    """This assignment cannot be done, the run can."""
+
+
+class Work:
+    """The assignments of this agent, from arrival to delivery."""
+
+    def __init__(
+        self,
+        prepare: Prepare,
+        delivery: Delivery,
+        decline: Decline,
+        telemetry: Telemetry,
+        clock: Clock | None = None,
+    ) -> None:
+        self._prepare = prepare
+        self._delivery = delivery
+        self._decline = decline
+        self._telemetry = telemetry
+        self._clock = clock or Clock()
+        self._briefs: OrderedDict[str, coordinator_pb2.RunBrief] = OrderedDict()
+        self._runs: OrderedDict[str, PreparedRun] = OrderedDict()
+        self._waiting: OrderedDict[str, coordinator_pb2.Assignment] = OrderedDict()
+        self._overflow: deque[coordinator_pb2.Assignment] = deque(maxlen=MAX_WAITING)
+        self._current = ""
+        self._withdrawn = False
+        self._closed = False
+        self._arrived = asyncio.Event()
+        self._rested = asyncio.Event()
+        self._rested.set()
+
+    def in_hand(self) -> list[str]:
+        """Ids of what is in training, without a receipt, or waiting."""
+        current = [self._current] if self._current and not self._withdrawn else []
+        return [*current, *self._delivery.unsettled, *self._waiting]
+
+    def brief(self, message: coordinator_pb2.RunBrief) -> None:
+        """Keep what is to be known of a run; it is looked at when its first assignment comes."""
+        known = self._briefs.pop(message.run_id, None)
+        if known is not None and known != message:
+            self._runs.pop(message.run_id, None)
+        self._briefs[message.run_id] = message
+        while len(self._briefs) > MAX_BRIEFS:
+            self._briefs.popitem(last=False)
+
+    def assign(self, message: coordinator_pb2.Assignment) -> None:
+        """Put work in line. What is in hand already is not taken twice."""
+        if self._closed or message.assignment_id in self.in_hand():
+            return
+        if len(self._waiting) < MAX_WAITING:
+            self._waiting[message.assignment_id] = message
+            self._delivery.expect()
+        else:
+            self._overflow.append(message)
+        self._arrived.set()
+
+    def withdraw(self, assignment_id: str) -> None:
+        """Drop work that is no longer wanted, wherever it is."""
+        self._waiting.pop(assignment_id, None)
+        self._delivery.forget(assignment_id)
+        if assignment_id == self._current:
+            self._withdrawn = True
+
+    async def run(self) -> None:
+        """Do the work, for ever."""
+        while True:
+            await self._arrived.wait()
+            self._arrived.clear()
+            while self._overflow:
+                reason = f"{MAX_WAITING} assignments wait already"
+                await self._refuse(self._overflow.popleft(), reason, permanent=False)
+            while self._waiting:
+                await self._delivery.room()
+                if self._waiting:
+                    await self._do(self._waiting.popitem(last=False)[1])
+
+    async def finish(self) -> None:
+        """Take no more work; return when what is in training is trained and all is delivered."""
+        self._closed = True
+        self._waiting.clear()
+        await self._rested.wait()
+        await self._delivery.settled()
+
+    async def _do(self, assignment: coordinator_pb2.Assignment) -> None:
+        self._current, self._withdrawn = assignment.assignment_id, False
+        self._rested.clear()
+        try:
+            update = await self._update(assignment)
+            if not self._withdrawn:
+                await self._delivery.submit(update)
+            self._measure(update.header)
+        except _NotNow as error:
+            await self._refuse(assignment, str(error), permanent=False)
+        except TinyFleetError as error:
+            await self._refuse(assignment, str(error), permanent=True)
+        except Exception as error:  # whatever it is, the agent stays in the fleet
+            log.error("unexpected error", exc_info=error, extra=_named(assignment))
+            await self._refuse(assignment, "internal error; the agent's log has the details", True)
+        finally:
+            self._current = ""
+            self._rested.set()
+
+    async def _refuse(
+        self, assignment: coordinator_pb2.Assignment, reason: str, permanent: bool
+    ) -> None:
+        if self._withdrawn:
+            return
+        log.warning("assignment declined", extra=_named(assignment, reason=reason))
+        await self._decline(assignment.assignment_id, reason, permanent)
+
+    async def _update(self, assignment: coordinator_pb2.Assignment) -> TrainedUpdate:
+        run = self._runs.get(assignment.run_id)
+        if run is None:
+            run = await self._ready(assignment.run_id)
+        plan = plan_from_message(assignment.plan)
+        start = await self._start(assignment, run.spec)
+        draw = partial(run.source.draw, assignment.round, assignment.slot)
+        outcome = await run.trainer.train(start, plan, draw)
+        return TrainedUpdate(_header(assignment, plan, outcome), outcome.delta)
+
+    async def _ready(self, run_id: str) -> PreparedRun:
+        """The run, prepared; only the last few stay in memory."""
+        brief = self._briefs.get(run_id)
+        if brief is None:
+            raise _NotNow(f"no brief of run '{run_id[:80]}' came before its assignment")
+        run = await self._prepare(run_from_message(brief.spec))
+        self._runs[run_id] = run
+        while len(self._runs) > MAX_RUNS:
+            self._runs.popitem(last=False)
+        log.info(
+            "run joined", extra=fields(run=run_id, task=run.spec.task, model=run.spec.model.name)
+        )
+        return run
+
+    async def _start(self, assignment: coordinator_pb2.Assignment, spec: RunSpec) -> Parameters:
+        data = assignment.parameters
+        if data:
+            start = parameters_from_bytes(data, spec.model.parameter_count)
+        else:
+            start = await self._fetch(assignment, spec)
+        if not np.isfinite(start).all():
+            raise InvalidInput("the model to start from holds values that are not finite")
+        return start
+
+    async def _fetch(self, assignment: coordinator_pb2.Assignment, spec: RunSpec) -> Parameters:
+        """The parameters from the aggregator; tried again until the assignment's deadline."""
+        with _deadline_is_not_now():
+            async with asyncio.timeout((assignment.deadline_ms or 60_000) / 1000.0):
+                backoff = Backoff(1.0, self._clock)
+                while True:
+                    try:
+                        async with self._delivery.connection() as channel:
+                            return await fetch_parameters(
+                                channel, assignment.run_id, assignment.base_version, spec.model
+                            )
+                    except Lost as lost:
+                        if lost.code is grpc.StatusCode.NOT_FOUND:
+                            raise _NotNow(f"the model cannot be fetched: {lost}") from None
+                    await backoff.pause()
+
+    def _measure(self, done: aggregator_pb2.UpdateHeader) -> None:
+        report, where = self._telemetry.report, (done.run_id, done.round)
+        report("training_seconds", done.training_us / 1e6, "seconds", *where)
+        report("training_samples", done.samples, "", *where)
+        if done.diverged:
+            report("training_diverged", 1.0, "", *where)
+        else:
+            report("training_loss", done.loss, "", *where)
+
+
+@contextlib.contextmanager
+def _deadline_is_not_now() -> Iterator[None]:
+    try:
+        yield
+    except TimeoutError:
+        raise _NotNow("the model could not be fetched before the deadline") from None
+
+
+def _header(
+    assignment: coordinator_pb2.Assignment, plan: TrainingPlan, outcome: Outcome
+) -> aggregator_pb2.UpdateHeader:
+    return aggregator_pb2.UpdateHeader(
+        assignment_id=assignment.assignment_id,
+        run_id=assignment.run_id,
+        round=assignment.round,
+        slot=assignment.slot,
+        base_version=assignment.base_version,
+        total_bytes=4 * len(outcome.delta),
+        encoding=aggregator_pb2.UPDATE_ENCODING_DENSE_FLOAT32,
+        samples=plan.samples,
+        loss=outcome.loss,
+        training_us=round(outcome.seconds * 1e6),
+        diverged=outcome.diverged,
+    )
+
+
+def _named(assignment: coordinator_pb2.Assignment, **values: object) -> dict[str, object]:
+    return fields(run=assignment.run_id, assignment=assignment.assignment_id, **values)
