@@ -31,12 +31,12 @@ def note(message: str) -> None:
     print(message, file=sys.stderr, flush=True)
 
 
-def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], title: str = "") -> None:
+def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """A table on stdout; columns whose every cell starts with a digit are right-aligned."""
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title=title or None, title_justify="left")
+    table = Table()
     for index, column in enumerate(columns):
         numeric = bool(rows) and all(row[index][:1].isdigit() for row in rows)
         table.add_column(column, justify="right" if numeric else "left")

@@ -111,11 +111,11 @@ def print_evaluation(evaluation: Evaluation) -> None:
         _row("after adaptation", evaluation.after),
     ]
     columns = ["", "loss", "accuracy"] if evaluation.after.accuracy is not None else ["", "loss"]
-    title = (
+    print(
         f"{settings.tasks:,} unseen problems, {settings.shots} shots, {settings.passes} passes "
-        f"at rate {settings.rate:g}, mean and 95 % interval"
+        f"at rate {settings.rate:g}; mean and 95 % interval:"
     )
-    print_table(columns, [row[: len(columns)] for row in rows], title)
+    print_table(columns, [row[: len(columns)] for row in rows])
     if lost := evaluation.after.diverged:
         print(f"{lost:,} of {settings.tasks:,} adaptations diverged: try a lower rate")
 

@@ -230,11 +230,11 @@ def _title(axes: Axes, title: str, x: str, y: str) -> None:
 
 
 def _smooth(values: Sequence[float]) -> list[float]:
-    """Means over windows of up to a twentieth of the points, centred, shorter at the ends."""
-    half = max(1, len(values) // 40)
+    """Means over centred windows of up to a twentieth of the points, narrower near the ends."""
     sums = np.concatenate([[0.0], np.cumsum(values)])
     at = np.arange(len(values))
-    low, high = np.maximum(at - half, 0), np.minimum(at + half + 1, len(values))
+    half = np.minimum(np.minimum(at, at[::-1]), max(1, len(values) // 40))
+    low, high = at - half, at + half + 1
     return [float(mean) for mean in (sums[high] - sums[low]) / (high - low)]
 
 

@@ -58,7 +58,7 @@ class Sine:
         {"samples": 128, "inner_rate": 0.005, "outer_rate": 0.5}
     )
     recommended_evaluation: ClassVar[Mapping[str, Any]] = MappingProxyType(
-        {"shots": 10, "queries": 50, "passes": 5, "rate": 0.01}
+        {"shots": 10, "queries": 50, "passes": 5, "rate": 0.005}
     )
 
     options: Mapping[str, Any] = MappingProxyType({})

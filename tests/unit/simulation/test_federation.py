@@ -1,0 +1,145 @@
+"""The simulator does what a fleet does, step by step, and says when it cannot."""
+
+import math
+
+import numpy as np
+import pytest
+
+from tinyfleet.errors import Diverged, InvalidInput
+from tinyfleet.learner import make_learner, run_plan
+from tinyfleet.model.spec import parameters_sha256
+from tinyfleet.run import make_run, training_samples
+from tinyfleet.simulation import simulate
+from tinyfleet.simulation.federation import MAX_DIVERGED_ROUNDS
+from tinyfleet.strategies import STRATEGIES, Update
+from tinyfleet.tasks import make_task
+
+SINE = make_task("sine", {})
+SMALL = {"samples": 8, "inner_rate": 0.005}
+
+
+def run_of(strategy="tiny_reptile", rounds=6, **options):
+    return make_run(SINE, strategy, rounds, 1, "mlp_32", SMALL | options)
+
+
+def by_hand(run):
+    """The same run, written as the definition reads."""
+    learner, strategy, model = (
+        make_learner(run.model),
+        run.make_strategy(),
+        run.initial_parameters(),
+    )
+    for index in range(run.rounds):
+        plan, updates = strategy.plan(index), []
+        for slot in range(strategy.agents_per_round):
+            trained = model.copy()
+            samples = training_samples(SINE, run.seed, index, slot, plan.samples)
+            run_plan(learner, trained, samples, plan)
+            updates.append(Update(slot, trained - model, plan.samples))
+        model = strategy.apply(model, updates, index)
+    return model
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_a_simulation_is_its_definition_bit_for_bit(strategy):
+    run = run_of(strategy)
+    result = simulate(run, SINE, make_learner(run.model))
+    assert parameters_sha256(result.parameters) == parameters_sha256(by_hand(run))
+
+
+def test_a_second_run_ends_in_the_same_parameters():
+    run = run_of()
+    hashes = {
+        parameters_sha256(simulate(run, SINE, make_learner(run.model)).parameters) for _ in range(2)
+    }
+    assert len(hashes) == 1
+
+
+def test_every_engine_ends_in_the_same_parameters():
+    run = run_of(rounds=3)
+    results = [simulate(run, SINE, make_learner(run.model, e)) for e in ("auto", "reference")]
+    assert parameters_sha256(results[0].parameters) == parameters_sha256(results[1].parameters)
+
+
+@pytest.mark.parametrize("strategy", ["tiny_reptile", "reptile"])
+def test_what_was_sent_and_learned_is_counted(strategy):
+    run = run_of(strategy, rounds=4)
+    slots = run.make_strategy().agents_per_round
+    result = simulate(run, SINE, make_learner(run.model))
+    assert result.bytes_down == result.bytes_up == 4 * slots * 4 * 1153
+    assert result.samples == 4 * slots * 8
+    assert (result.version, result.diverged) == (4, 0)
+
+
+def test_each_round_is_reported_with_its_model():
+    reports = []
+    run = run_of(rounds=3)
+    result = simulate(run, SINE, make_learner(run.model), reports.append)
+    assert [(report.round, report.version, report.diverged) for report in reports] == [
+        (0, 1, 0),
+        (1, 2, 0),
+        (2, 3, 0),
+    ]
+    assert all(math.isfinite(report.loss) for report in reports)
+    assert np.array_equal(reports[-1].parameters, result.parameters)
+    assert not np.array_equal(reports[0].parameters, reports[1].parameters)
+
+
+def test_going_on_from_any_version_ends_in_the_same_parameters():
+    reports = []
+    run = run_of(rounds=5)
+    learner = make_learner(run.model)
+    whole = simulate(run, SINE, learner, reports.append)
+    for report in reports:
+        rest = simulate(run, SINE, learner, None, report.parameters, report.version)
+        assert np.array_equal(rest.parameters, whole.parameters)
+        assert rest.samples == (5 - report.version) * 8
+
+
+def test_an_interrupted_run_can_go_on_from_its_last_report():
+    reports = []
+    run = run_of(rounds=5)
+
+    def interrupt(report):
+        reports.append(report)
+        if report.version == 3:
+            raise KeyboardInterrupt
+
+    learner = make_learner(run.model)
+    with pytest.raises(KeyboardInterrupt):
+        simulate(run, SINE, learner, interrupt)
+    last = reports[-1]
+    rest = simulate(run, SINE, learner, None, last.parameters, last.version)
+    assert np.array_equal(rest.parameters, simulate(run, SINE, learner).parameters)
+
+
+def test_a_diverged_slot_sends_nothing_and_the_round_goes_on():
+    reports = []
+    run = run_of(rounds=3, inner_rate=10.0, samples=64)
+    result = simulate(run, SINE, make_learner(run.model), reports.append)
+    assert [report.diverged for report in reports] == [1, 1, 1]
+    assert all(math.isnan(report.loss) for report in reports)
+    assert np.array_equal(result.parameters, run.initial_parameters())
+    assert result.diverged == 3
+    assert result.bytes_up == 3 * 4 * 1153
+
+
+def test_a_run_that_only_diverges_stops_with_the_remedy():
+    reports = []
+    run = run_of(rounds=1000, inner_rate=10.0, samples=64)
+    with pytest.raises(Diverged, match="20 rounds in a row: choose a lower inner_rate"):
+        simulate(run, SINE, make_learner(run.model), reports.append)
+    assert len(reports) == MAX_DIVERGED_ROUNDS
+
+
+def test_a_learner_for_another_model_is_refused():
+    other = make_run(SINE, "tiny_reptile", 5, 1, "mlp_64")
+    with pytest.raises(InvalidInput, match="not for the run's model 'mlp_32'"):
+        simulate(run_of(), SINE, make_learner(other.model))
+
+
+@pytest.mark.parametrize("version", [-1, 7])
+def test_a_version_the_run_does_not_have_is_refused(version):
+    run = run_of(rounds=6)
+    with pytest.raises(InvalidInput, match=f"has no version {version}"):
+        simulate(run, SINE, make_learner(run.model), None, run.initial_parameters(), version)
