@@ -1,0 +1,1 @@
+"""The coordinator: runs, agents and who does what."""

@@ -1,0 +1,1 @@
+"""The coordinator's ports on real things: databases and the aggregator."""

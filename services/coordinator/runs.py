@@ -1,0 +1,101 @@
+"""A run: what is stored of it, how far it is, and what the dispatcher keeps while it is active."""
+
+from __future__ import annotations
+
+import enum
+import math
+from dataclasses import dataclass, field
+
+from services.coordinator.fleet import Needs
+from services.coordinator.rounds import OpenRound
+from services.coordinator.work import Assignment, ClosedRound
+from tinyfleet.run import RunSpec
+from tinyfleet.strategies import Strategy
+
+MAX_DIVERGED_ROUNDS = 20  # our choice, MUST match tinyfleet.simulation.federation
+
+
+class RunStatus(enum.Enum):
+    """Where a run stands; the values are what is stored."""
+
+    PENDING = "pending"
+    RUNNING = "running"
+    FINISHED = "finished"
+    STOPPED = "stopped"
+    FAILED = "failed"
+
+    @property
+    def has_ended(self) -> bool:
+        return self not in (RunStatus.PENDING, RunStatus.RUNNING)
+
+
+@dataclass(slots=True)
+class Progress:
+    """How far a run is. The counts are since this process began to follow it.
+
+    loss: of the last applied round, None before the first, nan when all of it diverged.
+    """
+
+    rounds_done: int = 0
+    loss: float | None = None
+    bytes_down: int = 0
+    bytes_up: int = 0
+    samples: int = 0
+
+    def add(self, closed: ClosedRound) -> None:
+        """Count one applied round."""
+        self.loss = closed.loss
+        self.bytes_up += closed.bytes_up
+        self.samples += closed.samples
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """A run as it is stored. Times are seconds since 1970-01-01T00:00:00Z.
+
+    spec: the serialised message, as the operator sent it. progress and parameters_sha256 are
+    stored when the run ends: until then the aggregator knows better.
+    """
+
+    run_id: str
+    request_id: str
+    spec: bytes
+    create_time: float
+    status: RunStatus = RunStatus.PENDING
+    end_time: float | None = None
+    message: str = ""
+    parameters_sha256: str = ""
+    progress: Progress = field(default_factory=Progress)
+
+
+@dataclass(slots=True, eq=False)
+class ActiveRun:
+    """A run that has work left, if only to be ended at the aggregator.
+
+    problem: why the aggregator cannot be asked, empty when it can. claims: agent -> what it said it
+    has in hand before the open round was known. is_ending: no more work is given out.
+    """
+
+    run_id: str
+    spec: RunSpec
+    strategy: Strategy
+    needs: Needs
+    status: RunStatus
+    first_attempt: int
+    round: OpenRound | None = None
+    round_opened: float | None = None
+    problem: str = ""
+    message: str = ""
+    parameters_sha256: str = ""
+    progress: Progress = field(default_factory=Progress)
+    claims: dict[str, Assignment] = field(default_factory=dict)
+    diverged_rounds: int = 0
+    reassignments: int = 0
+    is_ending: bool = False
+    shown: str = ""
+
+    def count_diverged(self, closed: ClosedRound) -> bool:
+        """Whether too many rounds in a row had not one finite update."""
+        lost = closed.diverged >= closed.updates or math.isnan(closed.loss)
+        self.diverged_rounds = self.diverged_rounds + 1 if lost else 0
+        return self.diverged_rounds >= MAX_DIVERGED_ROUNDS
