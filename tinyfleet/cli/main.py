@@ -19,9 +19,12 @@ def main(arguments: list[str] | None = None) -> NoReturn:
             file=sys.stderr,
         )
         sys.exit(2)
-    from tinyfleet.cli.program import run
+    try:
+        from tinyfleet.cli.program import run
 
-    sys.exit(run(arguments))
+        sys.exit(run(arguments))
+    except KeyboardInterrupt:  # while modules were being imported
+        sys.exit(5)
 
 
 if __name__ == "__main__":

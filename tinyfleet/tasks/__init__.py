@@ -12,7 +12,7 @@ from tinyfleet.tasks.base import FewShotProblem, Task
 from tinyfleet.tasks.sine import Sine
 
 
-def _sine(options: Mapping[str, Any], data: Path | None) -> Task:  # noqa: ARG001  it needs no data
+def _sine(options: Mapping[str, Any], data: Path | None) -> Task:
     check_options("sine", options, ())
     return Sine()
 
