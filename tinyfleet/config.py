@@ -93,7 +93,7 @@ def _parser(
     )
     parser.add_argument("--config", metavar="FILE", help="TOML file with the settings below")
     for name, entry in known.items():
-        default = "required" if entry.default is MISSING else f"default: {entry.default}"
+        default = "required" if entry.default is MISSING else f"default: {_shown(entry.default)}"
         choices = entry.metadata["choices"]
         parser.add_argument(
             f"--{name.replace('_', '-')}",
@@ -102,6 +102,10 @@ def _parser(
             help=f"{entry.metadata['help']} ({default})".replace("%", "%%"),
         )
     return parser
+
+
+def _shown(default: Any) -> str:
+    return "none" if default is None or default == "" else str(default)
 
 
 class _Parser(argparse.ArgumentParser):

@@ -159,10 +159,10 @@ def _revision(engine: Engine) -> str | None:
 
 def _upgrade(engine: Engine, migrations: Path) -> None:
     """All missing migrations in one transaction."""
+    logging.getLogger("alembic").setLevel(logging.WARNING)  # it logs as soon as it is imported
     from alembic import command
     from alembic.config import Config
 
-    logging.getLogger("alembic").setLevel(logging.WARNING)
     config = Config()
     for option, folder in (
         ("script_location", _ENVIRONMENT),

@@ -10,7 +10,14 @@ import logging
 
 import grpc
 
-from tinyfleet.errors import Diverged, DoesNotFit, InvalidInput, TinyFleetError
+from tinyfleet.errors import (
+    Diverged,
+    DoesNotFit,
+    InvalidInput,
+    Refused,
+    TinyFleetError,
+    Unreachable,
+)
 
 
 class NotFound(TinyFleetError):
@@ -42,6 +49,8 @@ STATUS_OF: dict[type[TinyFleetError], grpc.StatusCode] = {
     Occupied: grpc.StatusCode.UNAVAILABLE,
     DoesNotFit: grpc.StatusCode.FAILED_PRECONDITION,
     Diverged: grpc.StatusCode.FAILED_PRECONDITION,
+    Refused: grpc.StatusCode.FAILED_PRECONDITION,
+    Unreachable: grpc.StatusCode.UNAVAILABLE,
 }
 
 

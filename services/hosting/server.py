@@ -35,18 +35,30 @@ MAX_MESSAGE_BYTES = 4 * 1024 * 1024
 log = logging.getLogger("hosting")
 
 
+async def _nothing() -> None:
+    pass
+
+
+def _no_health(_: Callable[[bool], None]) -> None:
+    pass
+
+
 @dataclass(frozen=True)
 class Service:
     """What `run_service` hosts.
 
     names: full names of its gRPC services, for health and reflection. register: adds its servicers
     to a server. start: runs once the server listens. close: runs after the server has drained.
+    drain: runs before that, and ends the streams that would otherwise stay open.
+    report_health: is given a function that takes whether the service can do its work.
     """
 
     names: Sequence[str]
     register: Callable[[grpc.aio.Server], None]
     start: Callable[[], Awaitable[None]]
     close: Callable[[], Awaitable[None]]
+    drain: Callable[[], Awaitable[None]] = _nothing
+    report_health: Callable[[Callable[[bool], None]], None] = _no_health
 
 
 def main(
@@ -109,13 +121,34 @@ async def serving(settings: ServiceSettings, service: Service) -> AsyncIterator[
     )
     address = _bind(server, settings.listen)
     await server.start()
-    for name in ("", *service.names):
-        await status.set(name, health_pb2.HealthCheckResponse.SERVING)
+    set_health = _Health(status, ("", *service.names))
+    await set_health.set(True)
+    service.report_health(set_health)
     try:
         yield address
     finally:
         await status.enter_graceful_shutdown()
+        await service.drain()
         await server.stop(settings.drain_s)
+
+
+class _Health:
+    """Sets the health of all of a service's names, from within the loop."""
+
+    def __init__(self, servicer: health.aio.HealthServicer, names: Sequence[str]) -> None:
+        self._servicer = servicer
+        self._names = names
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def __call__(self, serving: bool) -> None:
+        task = asyncio.get_running_loop().create_task(self.set(serving))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def set(self, serving: bool) -> None:
+        known = health_pb2.HealthCheckResponse
+        for name in self._names:
+            await self._servicer.set(name, known.SERVING if serving else known.NOT_SERVING)
 
 
 class ErrorTranslator(grpc.aio.ServerInterceptor):

@@ -28,7 +28,7 @@ def upgrade() -> None:
         sa.Column("slot", sa.Integer, nullable=False),
         sa.Column("assignment_id", sa.Text, nullable=False),
         sa.Column("samples", sa.Integer, nullable=False),
-        sa.Column("loss", sa.Float, nullable=True),
+        sa.Column("loss", sa.Float, nullable=False),
         sa.Column("training_us", sa.Integer, nullable=False),
         sa.Column("diverged", sa.Boolean, nullable=False),
         sa.Column("delta", sa.LargeBinary, nullable=True),

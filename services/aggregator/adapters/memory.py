@@ -1,0 +1,90 @@
+"""A journal in memory: for tests and for fleets that may forget everything when they stop."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from services.aggregator.core import RoundUpdate, StoredRun
+from services.aggregator.ports import REMEMBERED_ROUNDS, Closing, Entry
+from services.hosting.errors import StorageFailed
+from tinyfleet.model.spec import Parameters
+from tinyfleet.run import RunSpec
+
+
+@dataclass
+class _Record:
+    run: RunSpec
+    snapshots: dict[int, Parameters]
+    ended: bool = False
+    updates: dict[tuple[int, int], RoundUpdate] = field(default_factory=dict)
+    closings: set[int] = field(default_factory=set)
+
+    @property
+    def version(self) -> int:
+        return max(self.snapshots)
+
+
+class MemoryJournal:
+    """Keeps everything in dictionaries, until the process ends."""
+
+    def __init__(self) -> None:
+        self._records: dict[str, _Record] = {}
+
+    def create(self, run_id: str, run: RunSpec, parameters: Parameters) -> None:
+        if run_id in self._records:
+            raise StorageFailed(f"run {run_id} is stored already")
+        self._records[run_id] = _Record(run, {0: parameters.copy()})
+
+    def run_ids(self, ended: bool) -> list[str]:
+        return [name for name, record in self._records.items() if record.ended is ended]
+
+    def load(self, run_id: str) -> StoredRun | None:
+        record = self._records.get(run_id)
+        if record is None:
+            return None
+        version = record.version
+        old = {
+            update.assignment_id: (update.round, update.slot)
+            for update in record.updates.values()
+            if record.ended or update.round < version
+        }
+        return StoredRun(
+            run=record.run,
+            ended=record.ended,
+            version=version,
+            parameters=record.snapshots[version].copy(),
+            updates=[u for u in record.updates.values() if u.assignment_id not in old],
+            closings={number for number in record.closings if number >= version},
+            remembered=old,
+        )
+
+    def append(self, entries: Sequence[Entry], closings: Sequence[Closing]) -> None:
+        self._check_new(entries)
+        for entry in entries:
+            update = entry.update
+            self._records[entry.run_id].updates[update.round, update.slot] = update
+        for closing in closings:
+            self._records[closing.run_id].closings.add(closing.round)
+
+    def snapshot(self, run_id: str, version: int, parameters: Parameters, ended: bool) -> None:
+        record = self._records[run_id]
+        initial = record.snapshots[0]
+        record.snapshots = {0: initial, version: parameters.copy()}
+        record.ended = ended
+        record.closings = {number for number in record.closings if number >= version}
+        for place in [p for p in record.updates if p[0] < version - REMEMBERED_ROUNDS]:
+            del record.updates[place]
+
+    def parameters(self, run_id: str, version: int) -> Parameters | None:
+        record = self._records.get(run_id)
+        return None if record is None else record.snapshots.get(version)
+
+    def close(self) -> None:
+        pass
+
+    def _check_new(self, entries: Sequence[Entry]) -> None:
+        places = [(entry.run_id, entry.update.round, entry.update.slot) for entry in entries]
+        taken = [place for place in places if place[1:] in self._records[place[0]].updates]
+        if taken or len(set(places)) < len(places):
+            raise StorageFailed(f"slot stored twice: {(taken or places)[0]}")

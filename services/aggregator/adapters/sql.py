@@ -1,0 +1,239 @@
+"""The journal in a SQLite database, with SQLAlchemy Core. A commit is on disk when it returns."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import sqlalchemy as sa
+from sqlalchemy import Connection, RowMapping
+
+from services.aggregator.core import RoundUpdate, StoredRun
+from services.aggregator.ports import REMEMBERED_ROUNDS, Closing, Entry
+from services.hosting.database import open_database, storage_errors
+from services.hosting.errors import StorageFailed
+from tinyfleet.checkpoint import run_from_document, run_to_document
+from tinyfleet.errors import InvalidInput
+from tinyfleet.model.spec import Parameters
+from tinyfleet.run import RunSpec
+
+MIGRATIONS = Path(__file__).parents[1] / "migrations"
+TABLES = sa.MetaData()
+_RUN = "runs.run_id"
+
+runs = sa.Table(
+    "runs",
+    TABLES,
+    sa.Column("run_id", sa.Text, primary_key=True),
+    sa.Column("spec", sa.Text, nullable=False),  # JSON, as in a checkpoint's header
+    sa.Column("ended", sa.Boolean, nullable=False),
+)
+snapshots = sa.Table(
+    "snapshots",
+    TABLES,
+    sa.Column("run_id", sa.Text, sa.ForeignKey(_RUN), primary_key=True),
+    sa.Column("version", sa.Integer, primary_key=True),
+    sa.Column("parameters", sa.LargeBinary, nullable=False),  # float32, little-endian
+)
+updates = sa.Table(
+    "updates",
+    TABLES,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("run_id", sa.Text, sa.ForeignKey(_RUN), nullable=False),
+    sa.Column("round", sa.Integer, nullable=False),
+    sa.Column("slot", sa.Integer, nullable=False),
+    sa.Column("assignment_id", sa.Text, nullable=False),
+    sa.Column("samples", sa.Integer, nullable=False),
+    sa.Column("loss", sa.Float, nullable=False),
+    sa.Column("training_us", sa.Integer, nullable=False),
+    sa.Column("diverged", sa.Boolean, nullable=False),
+    # float32, little-endian; NULL when it diverged, or when a snapshot has it applied.
+    sa.Column("delta", sa.LargeBinary, nullable=True),
+    sa.UniqueConstraint("run_id", "round", "slot"),
+)
+closings = sa.Table(
+    "closings",
+    TABLES,
+    sa.Column("run_id", sa.Text, sa.ForeignKey(_RUN), primary_key=True),
+    sa.Column("round", sa.Integer, primary_key=True),
+)
+
+# On the path of every update, so written by hand: SQLAlchemy's compiler costs more than the insert.
+_APPEND = (
+    "INSERT INTO updates (run_id, round, slot, assignment_id, samples, loss, training_us, diverged,"
+    " delta) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+)
+_CLOSE = "INSERT OR IGNORE INTO closings (run_id, round) VALUES (?, ?)"
+
+
+def open_journal(state: Path) -> SqlJournal:
+    """The journal in `state`; see `open_database` for what it raises."""
+    return SqlJournal(open_database(state, "aggregator", MIGRATIONS))
+
+
+class SqlJournal:
+    """A journal on an engine that it owns; writes through one connection that it keeps."""
+
+    def __init__(self, engine: sa.Engine) -> None:
+        self._engine = engine
+        with storage_errors("cannot open the journal"):
+            self._writer = engine.connect()
+
+    def create(self, run_id: str, run: RunSpec, parameters: Parameters) -> None:
+        spec = json.dumps(run_to_document(run), sort_keys=True)
+        with storage_errors(f"cannot store run {run_id}"), self._writer.begin():
+            self._writer.execute(sa.insert(runs).values(run_id=run_id, spec=spec, ended=False))
+            _insert_snapshot(self._writer, run_id, 0, parameters)
+
+    def run_ids(self, ended: bool) -> list[str]:
+        query = sa.select(runs.c.run_id).where(runs.c.ended == ended).order_by(sa.text("rowid"))
+        with storage_errors("cannot read the runs"), self._engine.connect() as connection:
+            return list(connection.execute(query).scalars())
+
+    def load(self, run_id: str) -> StoredRun | None:
+        what = f"cannot read run {run_id}"
+        with storage_errors(what), self._engine.connect() as connection:
+            found = connection.execute(sa.select(runs).where(runs.c.run_id == run_id)).first()
+            if found is None:
+                return None
+            return _stored_run(connection, found._mapping)  # noqa: SLF001 - SQLAlchemy's API
+
+    def append(self, entries: Sequence[Entry], closings: Sequence[Closing]) -> None:
+        with storage_errors("cannot store updates"), self._writer.begin():
+            if entries:
+                self._writer.exec_driver_sql(_APPEND, [_row(entry) for entry in entries])
+            if closings:
+                self._writer.exec_driver_sql(_CLOSE, [tuple(closing) for closing in closings])
+
+    def snapshot(self, run_id: str, version: int, parameters: Parameters, ended: bool) -> None:
+        with storage_errors(f"cannot store a snapshot of run {run_id}"), self._writer.begin():
+            self._writer.execute(
+                sa.delete(snapshots).where(
+                    snapshots.c.run_id == run_id, snapshots.c.version.between(1, version)
+                )
+            )
+            if version:
+                _insert_snapshot(self._writer, run_id, version, parameters)
+            self._writer.execute(sa.update(runs).where(runs.c.run_id == run_id).values(ended=ended))
+            _prune(self._writer, run_id, version, ended)
+
+    def parameters(self, run_id: str, version: int) -> Parameters | None:
+        what = f"cannot read the model of run {run_id}"
+        with storage_errors(what), self._engine.connect() as connection:
+            return _snapshot(connection, run_id, version)
+
+    def close(self) -> None:
+        self._writer.close()
+        self._engine.dispose()
+
+
+def _row(entry: Entry) -> tuple[Any, ...]:
+    update = entry.update
+    delta = update.delta
+    return (
+        entry.run_id,
+        update.round,
+        update.slot,
+        update.assignment_id,
+        update.samples,
+        update.loss,
+        update.training_us,
+        delta is None,
+        None if delta is None else delta.astype("<f4", copy=False).data.cast("B"),
+    )
+
+
+def _insert_snapshot(
+    connection: Connection, run_id: str, version: int, parameters: Parameters
+) -> None:
+    data = parameters.astype("<f4", copy=False).tobytes()
+    row = {"run_id": run_id, "version": version, "parameters": data}
+    connection.execute(sa.insert(snapshots).values(row))
+
+
+def _prune(connection: Connection, run_id: str, version: int, ended: bool) -> None:
+    """Drop what the snapshot of `version` makes unnecessary."""
+    for table in (updates, closings):
+        keep = version - (REMEMBERED_ROUNDS if table is updates else 0)
+        connection.execute(sa.delete(table).where(table.c.run_id == run_id, table.c.round < keep))
+    applied = updates.c.round < version
+    connection.execute(
+        sa.update(updates)
+        .where(updates.c.run_id == run_id, sa.true() if ended else applied)
+        .values(delta=None)
+    )
+
+
+def _stored_run(connection: Connection, row: RowMapping) -> StoredRun:
+    run_id, ended = row["run_id"], row["ended"]
+    run = run_from_document(json.loads(row["spec"]))
+    newest = sa.select(sa.func.max(snapshots.c.version)).where(snapshots.c.run_id == run_id)
+    version = connection.execute(newest).scalar_one()
+    parameters = None if version is None else _snapshot(connection, run_id, version)
+    if parameters is None:
+        raise StorageFailed(f"run {run_id} has no snapshot; restore the database from a copy")
+    run.model.check_parameters(parameters)
+    # An ended run folds no more updates; only their ids are of interest.
+    since = run.rounds + 1 if ended else version
+    return StoredRun(
+        run=run,
+        ended=ended,
+        version=version,
+        parameters=parameters,
+        updates=_updates_since(connection, run_id, since, run.model.parameter_count),
+        closings=_closings_since(connection, run_id, since),
+        remembered=_ids_before(connection, run_id, since),
+    )
+
+
+def _snapshot(connection: Connection, run_id: str, version: int) -> Parameters | None:
+    query = sa.select(snapshots.c.parameters).where(
+        snapshots.c.run_id == run_id, snapshots.c.version == version
+    )
+    data = connection.execute(query).scalar()
+    return None if data is None else np.frombuffer(data, "<f4").astype(np.float32)
+
+
+def _updates_since(
+    connection: Connection, run_id: str, round: int, count: int
+) -> list[RoundUpdate]:
+    query = (
+        sa.select(updates)
+        .where(updates.c.run_id == run_id, updates.c.round >= round)
+        .order_by(updates.c.round, updates.c.slot)
+    )
+    return [_update(row, count) for row in connection.execute(query).mappings()]
+
+
+def _update(row: RowMapping, count: int) -> RoundUpdate:
+    delta = None if row["diverged"] else np.frombuffer(row["delta"] or b"", "<f4")
+    if delta is not None and len(delta) != count:
+        raise InvalidInput(
+            f"the stored update {row['assignment_id']} has {len(delta)} entries, not {count}: "
+            "restore the database from a copy"
+        )
+    return RoundUpdate(
+        assignment_id=row["assignment_id"],
+        round=row["round"],
+        slot=row["slot"],
+        samples=row["samples"],
+        loss=row["loss"],
+        training_us=row["training_us"],
+        delta=None if delta is None else delta.astype(np.float32, copy=False),
+    )
+
+
+def _closings_since(connection: Connection, run_id: str, round: int) -> set[int]:
+    query = sa.select(closings.c.round).where(
+        closings.c.run_id == run_id, closings.c.round >= round
+    )
+    return set(connection.execute(query).scalars())
+
+
+def _ids_before(connection: Connection, run_id: str, round: int) -> dict[str, tuple[int, int]]:
+    columns = (updates.c.assignment_id, updates.c.round, updates.c.slot)
+    query = sa.select(*columns).where(updates.c.run_id == run_id, updates.c.round < round)
+    return {row[0]: (row[1], row[2]) for row in connection.execute(query)}

@@ -1,0 +1,387 @@
+"""The rules of the aggregator: which updates count, when a round ends, what the model becomes.
+
+Pure: no clock, storage, sockets or protobuf. A `Ledger` is one run. Its life is told from outside:
+
+    decision = ledger.admit(submission)     STORE? then keep it on disk, and tell the outcome:
+    ledger.stored([decision.update])        it is on disk: from now on it counts
+    ledger.not_stored([decision.update])    it is not: as if it had never come
+    if ledger.is_due: ledger.close_round(ledger.fold())
+
+The same steps on the same updates give the same bits, so a ledger is rebuilt after a restart from
+a snapshot and the updates that were stored since (`restore`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+import numpy as np
+
+from tinyfleet.codec.dense import decode_dense
+from tinyfleet.errors import InvalidInput
+from tinyfleet.model.spec import Parameters
+from tinyfleet.run import RunSpec
+from tinyfleet.strategies import Update
+
+# Our choice, generous: a trained model moves by 1 to 100. What is beyond is an attack or a fault,
+# and 100 million such steps still leave the model finite.
+MAX_DELTA_NORM = 1e6
+MAX_ROUND_BYTES = 1 << 30  # our choice: the updates of one round are held in memory
+MAX_TRAINING_US = 2**53
+# Our choice: how many closed rounds back a repeat is still answered "accepted" and not "late".
+REMEMBERED_ROUNDS = 8
+
+
+class Verdict(Enum):
+    """What becomes of a submission."""
+
+    STORE = "store"  # it counts once it is on disk
+    KNOWN = "known"  # it is on disk already: accepted again, and nothing changes
+    LATE = "late"
+    INVALID = "invalid"
+    WAIT = "wait"  # it depends on something that is being stored: ask again after that
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """An update as it arrived, whole but unchecked. data: the encoded delta, empty if diverged."""
+
+    assignment_id: str
+    round: int
+    slot: int
+    base_version: int
+    samples: int
+    loss: float
+    training_us: int
+    diverged: bool
+    data: bytes | bytearray | memoryview
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RoundUpdate:
+    """A checked update of a round.
+
+    delta: `(parameter_count,) float32`, or None when its training diverged: it counts as zero.
+    loss: finite; 0 when it diverged.
+    """
+
+    assignment_id: str
+    round: int
+    slot: int
+    samples: int
+    loss: float
+    training_us: int
+    delta: Parameters | None
+
+    @property
+    def diverged(self) -> bool:
+        return self.delta is None
+
+    @property
+    def size(self) -> int:
+        """Bytes of the encoded update."""
+        return 0 if self.delta is None else 4 * len(self.delta)
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """update: set when the verdict is STORE. reason: one line, set when it is LATE or INVALID."""
+
+    verdict: Verdict
+    reason: str = ""
+    update: RoundUpdate | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ClosedRound:
+    """A round that is applied to the model; several in a row when they were merged.
+
+    round: from 0, the last one. updates: how many went into it. loss: mean training loss of the
+    last round over the updates that stayed finite, nan if none did. bytes_up: encoded updates.
+    """
+
+    round: int
+    updates: int
+    loss: float
+    samples: int
+    bytes_up: int
+    slowest_training_us: int
+    diverged: int
+
+    def merged_with(self, later: ClosedRound) -> ClosedRound:
+        """Both as one: totals add up, the later round's number and loss stay."""
+        return ClosedRound(
+            round=later.round,
+            updates=self.updates + later.updates,
+            loss=later.loss,
+            samples=self.samples + later.samples,
+            bytes_up=self.bytes_up + later.bytes_up,
+            slowest_training_us=max(self.slowest_training_us, later.slowest_training_us),
+            diverged=self.diverged + later.diverged,
+        )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class StoredRun:
+    """What storage knows of a run.
+
+    version, parameters: of the newest snapshot. updates: those stored for rounds from `version`
+    on, in any order. closings: rounds that were closed before all their slots were there.
+    remembered: assignment id -> (round, slot) of updates of rounds before `version`.
+    """
+
+    run: RunSpec
+    ended: bool
+    version: int
+    parameters: Parameters
+    updates: Sequence[RoundUpdate]
+    closings: Collection[int]
+    remembered: dict[str, tuple[int, int]]
+
+
+_KNOWN, _WAIT = Decision(Verdict.KNOWN), Decision(Verdict.WAIT)
+
+
+class Ledger:
+    """One run: its model and the open round. The round that is open has the model's version."""
+
+    def __init__(self, run: RunSpec, version: int, parameters: Parameters) -> None:
+        check_size(run)
+        self.run = run
+        self.version = version
+        self.parameters = parameters
+        self.ended = False
+        self._strategy = run.make_strategy()
+        self._slots = self._strategy.agents_per_round
+        self._plan_samples = self._strategy.plan(min(version, run.rounds - 1)).samples
+        self._received: dict[int, RoundUpdate] = {}
+        self._pending: dict[int, RoundUpdate] = {}
+        self._pending_ids: set[str] = set()
+        self._holds = 0
+        self._known: dict[str, tuple[int, int]] = {}
+        self._ids_of_round: dict[int, list[str]] = {}
+
+    @classmethod
+    def restore(cls, stored: StoredRun) -> Ledger:
+        """The ledger as it was when the last stored thing was stored."""
+        ledger = cls(stored.run, stored.version, stored.parameters)
+        for assignment_id, place in stored.remembered.items():
+            ledger._remember(assignment_id, *place)
+        rounds: dict[int, list[RoundUpdate]] = {}
+        for update in stored.updates:
+            rounds.setdefault(update.round, []).append(update)
+        while updates := rounds.pop(ledger.version, None):
+            ledger.stored(updates)
+            if not (ledger.is_due or ledger.version in stored.closings):
+                break
+            ledger.close_round(ledger.fold())
+        if rounds:
+            raise InvalidInput(
+                f"the journal has updates of round {min(rounds)}, but ends in {ledger.version}"
+            )
+        ledger.ended = stored.ended
+        return ledger
+
+    @property
+    def received_slots(self) -> list[int]:
+        """Slots of the open round whose updates are stored."""
+        return sorted(self._received)
+
+    @property
+    def is_due(self) -> bool:
+        """Whether every slot of the open round is stored."""
+        return len(self._received) == self._slots
+
+    @property
+    def is_pending(self) -> bool:
+        """Whether an update of the open round is being stored."""
+        return bool(self._pending)
+
+    @property
+    def received_bytes(self) -> int:
+        """Size of the open round's stored updates."""
+        return sum(update.size for update in self._received.values())
+
+    def admit(self, submission: Submission) -> Decision:
+        """Decide about a submission. STORE reserves the slot until `stored` or `not_stored`."""
+        place = self._known.get(submission.assignment_id)
+        if place is not None:
+            return _repeated(submission, place)
+        if submission.assignment_id in self._pending_ids:
+            return _WAIT
+        refusal = self._misplaced(submission)
+        if refusal is not None:
+            return refusal
+        try:
+            update = self._checked(submission)
+        except InvalidInput as error:
+            return Decision(Verdict.INVALID, str(error))
+        self._pending[update.slot] = update
+        self._pending_ids.add(update.assignment_id)
+        return Decision(Verdict.STORE, update=update)
+
+    def stored(self, updates: Sequence[RoundUpdate]) -> None:
+        """These are on disk now."""
+        self.not_stored(updates)
+        for update in updates:
+            self._received[update.slot] = update
+            self._remember(update.assignment_id, update.round, update.slot)
+
+    def not_stored(self, updates: Sequence[RoundUpdate]) -> None:
+        """These could not be stored: their slots are free again."""
+        for update in updates:
+            self._pending.pop(update.slot, None)
+            self._pending_ids.discard(update.assignment_id)
+
+    def can_close(self, round: int) -> bool:
+        """Whether `round` is open and has an update, so that it can be closed early.
+
+        False for a round that is closed; raises InvalidInput for one that cannot be closed yet.
+        """
+        if round < self.version:
+            return False
+        if round > self.version or self.version >= self.run.rounds:
+            raise InvalidInput(f"round {round} is not open, round {self.version} is")
+        if not self._received:
+            raise InvalidInput(f"round {round} has no update yet")
+        return True
+
+    def hold(self) -> None:
+        """Let submissions wait until `release`: the round or the run is about to end."""
+        self._holds += 1
+
+    def release(self) -> None:
+        """Undo one `hold`."""
+        self._holds -= 1
+
+    def fold(self) -> Parameters:
+        """The next model: the strategy's rule on the stored updates, in slot order.
+
+        Changes nothing, so that it may run beside other calls while submissions are held.
+        """
+        parts = [self._part(self._received[slot]) for slot in sorted(self._received)]
+        return self._strategy.apply(self.parameters, parts, self.version)
+
+    def close_round(self, folded: Parameters) -> ClosedRound:
+        """Make the result of `fold` the model and open the next round."""
+        closed = _summary(self.version, [self._received[slot] for slot in sorted(self._received)])
+        self.parameters = folded
+        self.version += 1
+        self._received.clear()
+        self._plan_samples = self._strategy.plan(min(self.version, self.run.rounds - 1)).samples
+        self._forget(self.version - REMEMBERED_ROUNDS)
+        return closed
+
+    def _part(self, update: RoundUpdate) -> Update:
+        delta = np.zeros_like(self.parameters) if update.delta is None else update.delta
+        return Update(update.slot, delta, update.samples)
+
+    def _misplaced(self, submission: Submission) -> Decision | None:
+        """The decision about a submission that is not for a free slot of the open round."""
+        if self._holds:
+            return _WAIT
+        version = self.version
+        if self.ended or version >= self.run.rounds:
+            return Decision(Verdict.LATE, "the run has ended")
+        if submission.round < version:
+            return Decision(Verdict.LATE, f"round {submission.round} is closed, {version} is open")
+        if submission.round > version:
+            return Decision(
+                Verdict.INVALID, f"round {submission.round} is not open yet, {version} is"
+            )
+        if submission.slot >= self._slots:
+            return Decision(
+                Verdict.INVALID, f"slot {submission.slot}: a round has {self._slots} slots"
+            )
+        if submission.slot in self._received:
+            return Decision(
+                Verdict.LATE, f"slot {submission.slot} of round {version} has its update already"
+            )
+        return _WAIT if submission.slot in self._pending else None
+
+    def _checked(self, submission: Submission) -> RoundUpdate:
+        """The update in a submission for a free slot; raises InvalidInput with what is wrong."""
+        if submission.base_version != self.version:
+            raise InvalidInput(
+                f"trained from version {submission.base_version}, round {self.version} starts "
+                f"from {self.version}"
+            )
+        if not 1 <= submission.samples <= self._plan_samples:
+            raise InvalidInput(
+                f"samples must be 1 to the plan's {self._plan_samples}, got {submission.samples}"
+            )
+        if submission.training_us > MAX_TRAINING_US:
+            raise InvalidInput(f"training_us must be at most {MAX_TRAINING_US}")
+        return RoundUpdate(
+            submission.assignment_id,
+            submission.round,
+            submission.slot,
+            submission.samples,
+            0.0 if submission.diverged else _finite("loss", submission.loss),
+            submission.training_us,
+            self._delta(submission),
+        )
+
+    def _delta(self, submission: Submission) -> Parameters | None:
+        if submission.diverged:
+            if len(submission.data):
+                raise InvalidInput("an update that diverged must be empty")
+            return None
+        delta = decode_dense(submission.data, len(self.parameters))
+        norm = math.sqrt(float(np.dot(delta, delta)))  # beyond 1e19 it is inf: refused as well
+        if not norm <= MAX_DELTA_NORM:
+            raise InvalidInput(
+                f"an update's norm must be at most {MAX_DELTA_NORM:g}, got {norm:.3g}: "
+                "lower the inner rate"
+            )
+        return delta
+
+    def _remember(self, assignment_id: str, round: int, slot: int) -> None:
+        self._known[assignment_id] = (round, slot)
+        self._ids_of_round.setdefault(round, []).append(assignment_id)
+
+    def _forget(self, before_round: int) -> None:
+        for number in [number for number in self._ids_of_round if number < before_round]:
+            for assignment_id in self._ids_of_round.pop(number):
+                self._known.pop(assignment_id, None)
+
+
+def check_size(run: RunSpec) -> None:
+    """Raise InvalidInput when the updates of one of the run's rounds would not fit into memory."""
+    agents = run.make_strategy().agents_per_round
+    size = agents * run.model.parameter_bytes
+    if size > MAX_ROUND_BYTES:
+        raise InvalidInput(
+            f"{agents} updates of {run.model.parameter_bytes} bytes are more than a round may hold "
+            f"({MAX_ROUND_BYTES} bytes): choose fewer agents_per_round or a smaller model"
+        )
+
+
+def _repeated(submission: Submission, place: tuple[int, int]) -> Decision:
+    if place == (submission.round, submission.slot):
+        return _KNOWN
+    return Decision(
+        Verdict.INVALID, f"its id belongs to slot {place[1]} of round {place[0]}: use a new one"
+    )
+
+
+def _finite(what: str, value: float) -> float:
+    if not math.isfinite(value):
+        raise InvalidInput(f"{what} must be finite, got {value}")
+    return value
+
+
+def _summary(round: int, updates: Sequence[RoundUpdate]) -> ClosedRound:
+    losses = [update.loss for update in updates if not update.diverged]
+    return ClosedRound(
+        round=round,
+        updates=len(updates),
+        loss=math.fsum(losses) / len(losses) if losses else math.nan,
+        samples=sum(update.samples for update in updates),
+        bytes_up=sum(update.size for update in updates),
+        slowest_training_us=max(update.training_us for update in updates),
+        diverged=len(updates) - len(losses),
+    )

@@ -1,0 +1,66 @@
+"""What the aggregator needs of the world: a journal that survives. `adapters` has the journals."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+from services.aggregator.core import REMEMBERED_ROUNDS, RoundUpdate, StoredRun
+from tinyfleet.model.spec import Parameters
+from tinyfleet.run import RunSpec
+
+__all__ = ["REMEMBERED_ROUNDS", "Closing", "Entry", "Journal"]
+
+
+class Entry(NamedTuple):
+    """An update of a run, to be stored."""
+
+    run_id: str
+    update: RoundUpdate
+
+
+class Closing(NamedTuple):
+    """A round that ends before all its slots are there."""
+
+    run_id: str
+    round: int
+
+
+class Journal(Protocol):
+    """Runs, their snapshots and what happened since, on disk when a call returns.
+
+    Every call is one transaction: all of it is stored, or StorageFailed is raised and nothing is.
+    Calls come from one thread at a time, not always the same one.
+    """
+
+    def create(self, run_id: str, run: RunSpec, parameters: Parameters) -> None:
+        """Store a new run and version 0 of its model."""
+        ...
+
+    def run_ids(self, ended: bool) -> list[str]:
+        """The runs that have ended, or those that have not, oldest first."""
+        ...
+
+    def load(self, run_id: str) -> StoredRun | None:
+        """All that is known of a run; None when there is none of that id."""
+        ...
+
+    def append(self, entries: Sequence[Entry], closings: Sequence[Closing]) -> None:
+        """Store updates and closings of any runs. A slot of a round is stored once."""
+        ...
+
+    def snapshot(self, run_id: str, version: int, parameters: Parameters, ended: bool) -> None:
+        """Store a model, and that the run has ended if so; drop what it makes unnecessary.
+
+        Snapshots between version 0 and this one go, and so does what was stored for earlier
+        rounds, the assignment ids of the last REMEMBERED_ROUNDS rounds excepted.
+        """
+        ...
+
+    def parameters(self, run_id: str, version: int) -> Parameters | None:
+        """The snapshot of that version, None when there is none."""
+        ...
+
+    def close(self) -> None:
+        """Let go of the storage."""
+        ...

@@ -1,0 +1,272 @@
+"""The gRPC face of the aggregator: messages in, calls to the keeper, messages out."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator
+from typing import Any
+
+import grpc
+
+from services.aggregator.core import ClosedRound, Submission
+from services.aggregator.group_commit import Receipt
+from services.aggregator.keeper import Keeper
+from services.aggregator.reassembly import MAX_CHUNK_BYTES, Budget, PartialUpdate
+from services.aggregator.watching import Change
+from services.hosting.errors import NotFound
+from tinyfleet.errors import InvalidInput
+from tinyfleet.model.spec import parameters_sha256
+from tinyfleet.run import RunSpec
+from tinyfleet.v1 import aggregator_pb2 as pb
+from tinyfleet.v1 import aggregator_pb2_grpc
+from tinyfleet.wire import checked_name, parameters_to_bytes, run_from_message, run_to_message
+
+MAX_UNANSWERED = 64  # our choice: updates of one stream that wait for their receipts
+
+_STATUS = {
+    Receipt.ACCEPTED: pb.RECEIPT_STATUS_ACCEPTED,
+    Receipt.LATE: pb.RECEIPT_STATUS_LATE,
+    Receipt.INVALID: pb.RECEIPT_STATUS_INVALID,
+    Receipt.RETRY: pb.RECEIPT_STATUS_RETRY,
+}
+
+Partial = PartialUpdate[pb.UpdateHeader]
+
+
+class AggregatorServicer(aggregator_pb2_grpc.AggregatorServiceServicer):
+    """tinyfleet.v1.AggregatorService on a keeper."""
+
+    def __init__(self, keeper: Keeper) -> None:
+        self._keeper = keeper
+        self._budget = Budget()
+        self._deliveries: set[_Delivery] = set()
+
+    async def drain(self) -> None:
+        """End the open streams, the receipts that are due first."""
+        for delivery in self._deliveries:
+            delivery.stop()
+        await self._keeper.drain()
+
+    async def OpenRun(
+        self, request: pb.OpenRunRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> pb.OpenRunResponse:
+        run_id = checked_name("run_id", request.run_id)
+        await self._keeper.open_run(run_id, run_from_message(request.spec))
+        return pb.OpenRunResponse()
+
+    async def CloseRound(
+        self, request: pb.CloseRoundRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> pb.CloseRoundResponse:
+        await self._keeper.close_round(checked_name("run_id", request.run_id), request.round)
+        return pb.CloseRoundResponse()
+
+    async def EndRun(
+        self, request: pb.EndRunRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> pb.EndRunResponse:
+        model = await self._keeper.end_run(checked_name("run_id", request.run_id))
+        return pb.EndRunResponse(
+            version=model.version, parameters_sha256=parameters_sha256(model.parameters)
+        )
+
+    async def WatchModel(
+        self, request: pb.WatchModelRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> AsyncIterator[pb.WatchModelResponse]:
+        run_id = checked_name("run_id", request.run_id)
+        watcher = await self._keeper.watch(run_id)
+        try:
+            while (change := await watcher.next()) is not None:
+                yield _change_message(change)
+        finally:
+            self._keeper.unwatch(run_id, watcher)
+
+    async def FetchModel(
+        self, request: pb.FetchModelRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> AsyncIterator[pb.FetchModelResponse]:
+        run_id = checked_name("run_id", request.run_id)
+        wanted = request.version if request.HasField("version") else None
+        model = await self._keeper.model(run_id, wanted)
+        data = parameters_to_bytes(model.parameters)
+        spec = run_to_message(model.run)
+        for start in range(0, len(data), MAX_CHUNK_BYTES):
+            yield pb.FetchModelResponse(
+                version=model.version,
+                total_bytes=len(data),
+                data=data[start : start + MAX_CHUNK_BYTES],
+                spec=None if start else spec,
+            )
+
+    async def SubmitUpdates(
+        self,
+        requests: AsyncIterator[pb.SubmitUpdatesRequest],
+        context: grpc.aio.ServicerContext[Any, Any],
+    ) -> AsyncIterator[pb.SubmitUpdatesResponse]:
+        delivery = _Delivery()
+        self._deliveries.add(delivery)
+        delivery.read(self._read(requests, delivery))
+        try:
+            async for receipt in delivery.receipts():
+                yield receipt
+        finally:
+            self._deliveries.discard(delivery)
+            delivery.stop()
+
+    async def _read(
+        self, requests: AsyncIterator[pb.SubmitUpdatesRequest], delivery: _Delivery
+    ) -> None:
+        """Take in updates without waiting for their receipts, up to MAX_UNANSWERED of them."""
+        partial: Partial | None = None
+        try:
+            async for request in requests:
+                if request.HasField("header"):
+                    if partial is not None:
+                        raise InvalidInput("a new header before the update was whole")
+                    partial = await self._begin(request.header)
+                elif partial is None:
+                    raise InvalidInput("an update begins with its header")
+                if partial.add(request.data):
+                    self._finish(partial, delivery)
+                    partial = None
+                    await delivery.room()
+        finally:
+            if partial is not None:
+                partial.release()
+
+    async def _begin(self, header: pb.UpdateHeader) -> Partial:
+        checked_name("assignment_id", header.assignment_id)
+        try:
+            run_id = checked_name("run_id", header.run_id)
+            spec = self._keeper.known_spec(run_id) or await self._keeper.spec(run_id)
+            reason = _misfit(header, spec)
+        except NotFound as error:
+            reason = str(error)
+        return PartialUpdate(header, header.total_bytes, reason, self._budget)
+
+    def _finish(self, partial: Partial, delivery: _Delivery) -> None:
+        """Submit an update that is whole."""
+        header = partial.header
+        delivery.expect()
+        if not partial.reason:
+            submission = _submission(header, partial.data)
+            partial.release()
+            self._keeper.submit(
+                header.run_id,
+                submission,
+                lambda receipt, text: delivery.answer(header.assignment_id, receipt, text),
+            )
+        elif partial.out_of_room:
+            delivery.answer(header.assignment_id, Receipt.RETRY, partial.reason)
+        else:
+            self._keeper.refuse(header.run_id, header.assignment_id, partial.reason)
+            delivery.answer(header.assignment_id, Receipt.INVALID, partial.reason)
+
+
+class _Delivery:
+    """One agent's stream: how many updates wait for their receipts, and the receipts to send."""
+
+    def __init__(self) -> None:
+        self._outbox: deque[pb.SubmitUpdatesResponse] = deque()
+        self._unanswered = 0
+        self._woken = asyncio.Event()
+        self._roomy = asyncio.Event()
+        self._roomy.set()
+        self._reader: asyncio.Task[None] | None = None
+
+    def read(self, reading: Any) -> None:
+        """Run `reading` beside the receipts; the stream ends after it."""
+        self._reader = asyncio.get_running_loop().create_task(reading)
+        self._reader.add_done_callback(self._reader_ended)
+
+    def expect(self) -> None:
+        """One more update waits for its receipt."""
+        self._unanswered += 1
+        if self._unanswered >= MAX_UNANSWERED:
+            self._roomy.clear()
+
+    async def room(self) -> None:
+        """Return when another update may be read."""
+        if not self._roomy.is_set():
+            await self._roomy.wait()
+
+    def answer(self, assignment_id: str, receipt: Receipt, message: str) -> None:
+        """Send a receipt."""
+        self._unanswered -= 1
+        self._roomy.set()
+        self._outbox.append(
+            pb.SubmitUpdatesResponse(
+                assignment_id=assignment_id, status=_STATUS[receipt], message=message
+            )
+        )
+        self._woken.set()
+
+    async def receipts(self) -> AsyncIterator[pb.SubmitUpdatesResponse]:
+        """The receipts as they come, until the reader has ended and all are sent."""
+        while True:
+            while self._outbox:
+                yield self._outbox.popleft()
+            if self._reader is None or (self._reader.done() and not self._unanswered):
+                break
+            await self._woken.wait()
+            self._woken.clear()
+        if self._reader is not None and not self._reader.cancelled():
+            self._reader.result()
+
+    def stop(self) -> None:
+        """Read no more; the receipts that are due still go out."""
+        if self._reader is not None:
+            self._reader.cancel()
+
+    def _reader_ended(self, reader: asyncio.Task[None]) -> None:
+        if not reader.cancelled():
+            reader.exception()  # looked at here, in case nobody waits for the receipts any more
+        self._woken.set()
+
+
+def _submission(header: pb.UpdateHeader, data: bytes | bytearray) -> Submission:
+    return Submission(
+        assignment_id=header.assignment_id,
+        round=header.round,
+        slot=header.slot,
+        base_version=header.base_version,
+        samples=header.samples,
+        loss=header.loss,
+        training_us=header.training_us,
+        diverged=header.diverged,
+        data=data,
+    )
+
+
+def _misfit(header: pb.UpdateHeader, run: RunSpec) -> str:
+    """Why an update of that header cannot be one of this run; "" when it can."""
+    expected = 0 if header.diverged else run.model.parameter_bytes
+    if header.encoding != pb.UPDATE_ENCODING_DENSE_FLOAT32 and not header.diverged:
+        return "its encoding is not known here: send dense float32"
+    if header.total_bytes != expected:
+        return f"an update of this run has {expected} bytes, not {header.total_bytes}"
+    return ""
+
+
+def _change_message(change: Change) -> pb.WatchModelResponse:
+    return pb.WatchModelResponse(
+        version=change.version,
+        parameters=change.parameters,
+        received_slots=change.received_slots,
+        refused=[
+            pb.RefusedUpdate(assignment_id=entry.assignment_id, reason=entry.reason)
+            for entry in change.refused
+        ],
+        closed=[_closed_message(entry) for entry in change.closed],
+        ended=change.ended,
+    )
+
+
+def _closed_message(closed: ClosedRound) -> pb.ClosedRound:
+    return pb.ClosedRound(
+        round=closed.round,
+        updates=closed.updates,
+        loss=closed.loss,
+        samples=closed.samples,
+        bytes_up=closed.bytes_up,
+        slowest_training_us=closed.slowest_training_us,
+        diverged=closed.diverged,
+    )
