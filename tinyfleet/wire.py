@@ -159,4 +159,10 @@ def _struct(options: Mapping[str, Any]) -> struct_pb2.Struct:
 def _options(what: str, message: struct_pb2.Struct) -> dict[str, Any]:
     if message.ByteSize() > MAX_OPTIONS_BYTES:
         raise InvalidInput(f"{what} has more than {MAX_OPTIONS_BYTES} bytes")
-    return json_format.MessageToDict(message)
+    options = json_format.MessageToDict(message)
+    return {name: _number(value) for name, value in options.items()}
+
+
+def _number(value: Any) -> Any:
+    """A Struct knows floats only: a whole number is an int again."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
