@@ -1,0 +1,423 @@
+"""An agent between a coordinator and an aggregator that the test plays, over real sockets."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import grpc
+import numpy as np
+import pytest
+from agent_peers import AggregatorPeer, CoordinatorPeer, Visit, listening
+
+from edge_agents.agent import Agent
+from edge_agents.session import GaveUp, Superseded
+from edge_agents.settings import AgentSettings
+from tinyfleet.errors import InvalidInput
+from tinyfleet.learner import Samples, make_learner, run_plan
+from tinyfleet.model.layers import Dense, ReLU
+from tinyfleet.model.spec import ModelSpec, Parameters
+from tinyfleet.run import RunSpec, make_run, training_samples
+from tinyfleet.strategies.plan import Phase, TrainingPlan
+from tinyfleet.tasks import make_task
+from tinyfleet.v1 import aggregator_pb2 as agg
+from tinyfleet.v1 import coordinator_pb2 as co
+
+PATIENCE_S = 20.0
+QUIET_S = 0.3
+SINE = make_task("sine", {})
+SPEC = make_run(SINE, "tiny_reptile", rounds=100, seed=5, model="mlp_32")
+START = SPEC.initial_parameters()
+PLAN = TrainingPlan((Phase(samples=32, rate=0.01),))
+SLOW_PLAN = TrainingPlan((Phase(samples=32, rate=0.0001),))  # for models that diverge with PLAN
+LONG_PLAN = TrainingPlan((Phase(samples=1000, rate=0.001, passes=300),))  # 0.1 s and more
+RUN = "run"
+
+
+async def soon(waiting: Any) -> Any:
+    """What is awaited, if it comes in time."""
+    return await asyncio.wait_for(waiting, PATIENCE_S)
+
+
+async def stays_empty(queue: asyncio.Queue[Any]) -> bool:
+    await asyncio.sleep(QUIET_S)
+    return queue.empty()
+
+
+@dataclass
+class Fleet:
+    """A running agent and its peers."""
+
+    coordinator: CoordinatorPeer
+    aggregator: AggregatorPeer
+    settings: AgentSettings
+    stop: asyncio.Event
+    agent: asyncio.Task[None]
+
+    async def visit(self) -> Visit:
+        return await soon(self.coordinator.visits.get())
+
+    async def update(self) -> tuple[agg.UpdateHeader, bytes]:
+        return await soon(self.aggregator.updates.get())
+
+    async def leave(self) -> None:
+        self.stop.set()
+        await soon(self.agent)
+
+
+@asynccontextmanager
+async def fleet(
+    aggregator: AggregatorPeer | None = None, heartbeat_ms: int = 10_000, **settings: Any
+) -> AsyncIterator[Fleet]:
+    """An agent that attends, with its peers; ends it unless the test has done so."""
+    aggregator = aggregator or AggregatorPeer()
+    async with AsyncExitStack() as stack:
+        address = await stack.enter_async_context(listening(aggregator=aggregator))
+        coordinator = CoordinatorPeer(address, heartbeat_ms)
+        address = await stack.enter_async_context(listening(coordinator=coordinator))
+        chosen = AgentSettings(coordinator=address, name="pi-1", reconnect_s=0.2, **settings)
+        stop = asyncio.Event()
+        agent = asyncio.create_task(Agent(chosen).run(stop))
+        try:
+            yield Fleet(coordinator, aggregator, chosen, stop, agent)
+        finally:
+            stop.set()
+            await asyncio.gather(agent, return_exceptions=True)
+
+
+def expected_delta(round: int, plan: TrainingPlan = PLAN) -> Parameters:
+    trained = START.copy()
+    samples = training_samples(SINE, SPEC.seed, round, 0, plan.samples)
+    run_plan(make_learner(SPEC.model), trained, samples, plan)
+    return trained - START
+
+
+async def test_update_is_what_the_simulator_would_have_made() -> None:
+    async with fleet() as f:
+        visit = await f.visit()
+        assert visit.hello.agent == "pi-1"
+        assert visit.hello.capabilities.tasks == ["sine"]
+        visit.brief(RUN, SPEC)
+        for index in range(3):  # the first in the thread, then on the event loop
+            expected_id = visit.assign(RUN, index, PLAN, START)
+            header, data = await f.update()
+            assert (header.assignment_id, header.round) == (expected_id, index)
+            assert (header.samples, header.diverged) == (32, False)
+            assert data == expected_delta(index).astype("<f4").tobytes()
+        assert f.aggregator.messages == 3  # a small update is one message
+
+
+async def test_reconnect_says_what_is_in_hand() -> None:
+    aggregator = AggregatorPeer(answer=lambda key, times: 0)  # no receipt
+    async with fleet(aggregator, drain_s=0.1) as f:
+        visit = await f.visit()
+        assert list(visit.hello.assignment_ids) == []
+        visit.brief(RUN, SPEC)
+        expected_id = visit.assign(RUN, 0, PLAN, START)
+        await f.update()
+        visit.end()
+        again = await f.visit()
+        assert list(again.hello.assignment_ids) == [expected_id]
+        assert again.hello.instance_id == visit.hello.instance_id
+
+
+async def test_update_without_receipt_is_sent_again_when_the_aggregator_is_back() -> None:
+    deaf = AggregatorPeer(answer=lambda key, times: 0)
+    async with AsyncExitStack() as stack:
+        coordinator = CoordinatorPeer("")
+        address = await stack.enter_async_context(listening(coordinator=coordinator))
+        first = AsyncExitStack()
+        coordinator.welcome.aggregator = await first.enter_async_context(listening(aggregator=deaf))
+        stop = asyncio.Event()
+        settings = AgentSettings(coordinator=address, name="pi-1", reconnect_s=0.2)
+        agent = asyncio.create_task(Agent(settings).run(stop))
+        visit = await soon(coordinator.visits.get())
+        visit.brief(RUN, SPEC)
+        visit.assign(RUN, 0, PLAN, START)
+        lost = await soon(deaf.updates.get())
+        await first.aclose()
+        back = AggregatorPeer()
+        async with listening(aggregator=back, address=coordinator.welcome.aggregator):
+            assert await soon(back.updates.get()) == lost
+            stop.set()
+            await soon(agent)
+            assert list(back.times.values()) == [1]
+
+
+async def test_retry_receipt_is_tried_again_until_accepted() -> None:
+    def answer(key: str, times: int) -> int:
+        return agg.RECEIPT_STATUS_RETRY if times < 3 else agg.RECEIPT_STATUS_ACCEPTED
+
+    async with fleet(AggregatorPeer(answer)) as f:
+        visit = await f.visit()
+        visit.brief(RUN, SPEC)
+        visit.assign(RUN, 0, PLAN, START)
+        sent = [await f.update() for _ in range(3)]
+        assert sent[0] == sent[1] == sent[2]
+        await f.leave()
+        assert f.aggregator.updates.empty()
+
+
+@pytest.mark.parametrize("status", [agg.RECEIPT_STATUS_LATE, agg.RECEIPT_STATUS_INVALID])
+async def test_refused_update_is_forgotten_and_work_goes_on(
+    status: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    async with fleet(AggregatorPeer(lambda key, times: status)) as f:
+        visit = await f.visit()
+        visit.brief(RUN, SPEC)
+        visit.assign(RUN, 0, PLAN, START)
+        await f.update()
+        visit.assign(RUN, 1, PLAN, START)
+        await f.update()
+        await f.leave()
+        assert set(f.aggregator.times.values()) == {1}
+    (record,) = [r for r in caplog.records if r.name == "delivery" and "update" in r.message][:1]
+    assert record.fields["reason"] == "the test says so"
+
+
+async def test_diverged_training_reports_so_and_sends_nothing_else() -> None:
+    async with fleet() as f:
+        visit = await f.visit()
+        visit.brief(RUN, SPEC)
+        visit.assign(RUN, 0, TrainingPlan((Phase(samples=500, rate=10.0),)), START)
+        header, data = await f.update()
+        assert header.diverged
+        assert (header.total_bytes, data, header.loss) == (0, b"", 0.0)
+
+
+async def test_large_model_is_fetched_and_delivered_in_chunks() -> None:
+    spec = make_run(SINE, "tiny_reptile", 100, 5, model=wide_model())
+    start = spec.initial_parameters()
+    async with fleet() as f:
+        f.aggregator.model, f.aggregator.chunk_bytes = start, 100_000
+        visit = await f.visit()
+        visit.brief(RUN, spec)
+        visit.assign(RUN, 0, SLOW_PLAN, None)
+        header, data = await f.update()
+        assert header.total_bytes == 4 * len(start) == len(data)
+        assert f.aggregator.messages == -(-len(data) // (256 * 1024))
+        trained = start.copy()
+        samples = training_samples(SINE, spec.seed, 0, 0, 32)
+        run_plan(make_learner(spec.model), trained, samples, SLOW_PLAN)
+        assert data == (trained - start).astype("<f4").tobytes()
+
+
+async def test_model_of_the_wrong_size_is_declined_for_good() -> None:
+    spec = make_run(SINE, "tiny_reptile", 100, 5, model=wide_model())
+    async with fleet() as f:
+        f.aggregator.model = START
+        visit = await f.visit()
+        visit.brief(RUN, spec)
+        visit.assign(RUN, 0, PLAN, None)
+        decline = (await soon(visit.heard.get())).decline
+        assert decline.permanent
+        assert "bytes" in decline.reason
+
+
+def wide_model() -> ModelSpec:
+    layers = (Dense(300), ReLU(), Dense(300), ReLU(), Dense(1))
+    return ModelSpec("wide", (1, 1, 1), layers, "mean_squared_error")
+
+
+async def test_heartbeat_is_sent_only_when_nothing_else_was_said() -> None:
+    async with fleet(heartbeat_ms=200) as f:
+        visit = await f.visit()
+        beats = 0
+        for _ in range(8):  # something is said more often than a heartbeat is due
+            visit.assign("unknown", 0, PLAN, START)
+            heard = await soon(visit.heard.get())
+            beats += heard.WhichOneof("message") == "heartbeat"
+            await asyncio.sleep(0.05)
+        assert beats == 0
+        assert (await soon(visit.heard.get())).WhichOneof("message") == "heartbeat"
+
+
+async def test_agent_that_trains_still_sends_heartbeats() -> None:
+    async with fleet(heartbeat_ms=50, drain_s=0) as f:
+        visit = await f.visit()
+        visit.brief(RUN, SPEC)
+        visit.assign(RUN, 0, replace_passes(3000), START)
+        for _ in range(3):
+            assert (await soon(visit.heard.get())).WhichOneof("message") == "heartbeat"
+        assert f.aggregator.updates.empty()
+
+
+def replace_passes(passes: int) -> TrainingPlan:
+    return TrainingPlan((replace(LONG_PLAN.phases[0], passes=passes),))
+
+
+async def test_withdrawn_work_is_dropped_wherever_it_is() -> None:
+    async with fleet() as f:
+        visit = await f.visit()
+        visit.brief(RUN, SPEC)
+        in_training = visit.assign(RUN, 0, LONG_PLAN, START)
+        waiting = visit.assign(RUN, 1, PLAN, START)
+        visit.withdraw(in_training)
+        visit.withdraw(waiting)
+        wanted = visit.assign(RUN, 2, PLAN, START)
+        header, _ = await f.update()
+        assert header.assignment_id == wanted
+
+
+async def test_update_that_was_withdrawn_is_not_sent_again() -> None:
+    aggregator = AggregatorPeer(answer=lambda key, times: 0)
+    async with fleet(aggregator) as f:
+        visit = await f.visit()
+        visit.brief(RUN, SPEC)
+        withdrawn = visit.assign(RUN, 0, PLAN, START)
+        await f.update()
+        visit.withdraw(withdrawn)
+        visit.end()
+        assert list((await f.visit()).hello.assignment_ids) == []
+        await f.leave()  # at once: nothing waits for a receipt
+
+
+async def test_assignment_given_twice_is_done_once() -> None:
+    aggregator = AggregatorPeer(answer=lambda key, times: 0)
+    async with fleet(aggregator, drain_s=0) as f:
+        visit = await f.visit()
+        visit.brief(RUN, SPEC)
+        visit.assign(RUN, 0, PLAN, START)
+        visit.assign(RUN, 0, PLAN, START)
+        await f.update()
+        visit.assign(RUN, 0, PLAN, START)
+        assert await stays_empty(f.aggregator.updates)
+
+
+async def test_agent_that_cannot_deliver_stops_training() -> None:
+    aggregator = AggregatorPeer(answer=lambda key, times: 0)
+    async with fleet(aggregator, drain_s=0) as f:
+        visit = await f.visit()
+        visit.brief(RUN, SPEC)
+        given = [visit.assign(RUN, index, PLAN, START) for index in range(6)]
+        sent = [(await f.update())[0].assignment_id for _ in range(4)]
+        assert sent == given[:4]
+        assert await stays_empty(f.aggregator.updates)
+        visit.end()
+        assert list((await f.visit()).hello.assignment_ids) == given
+
+
+BAD_WORK: dict[str, tuple[RunSpec, TrainingPlan, Parameters, str]] = {
+    "unknown task": (replace(SPEC, task="sines"), PLAN, START, "unknown task"),
+    "missing data": (replace(SPEC, task="omniglot"), PLAN, START, "--data"),
+    "unknown layer": (
+        SPEC,
+        TrainingPlan((Phase(samples=4, rate=0.1, trainable=("dense_9",)),)),
+        START,
+        "unknown layer 'dense_9'",
+    ),
+    "parameters of another model": (SPEC, PLAN, START[:-1], "parameters"),
+    "NaN": (SPEC, PLAN, np.full_like(START, np.nan), "not finite"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_WORK)
+async def test_impossible_work_is_declined_in_one_line_and_the_agent_stays(
+    case: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    spec, plan, start, reason = BAD_WORK[case]
+    async with fleet() as f:
+        visit = await f.visit()
+        visit.brief("bad", spec)
+        bad = visit.assign("bad", 0, plan, start)
+        decline = (await soon(visit.heard.get())).decline
+        assert (decline.assignment_id, decline.permanent) == (bad, True)
+        assert reason in decline.reason
+        assert "\n" not in decline.reason
+        assert [r for r in caplog.records if r.exc_info] == []
+        visit.brief(RUN, SPEC)
+        good = visit.assign(RUN, 0, PLAN, START)
+        assert (await f.update())[0].assignment_id == good
+
+
+async def test_brief_that_does_not_parse_is_declined_and_the_agent_stays() -> None:
+    async with fleet() as f:
+        visit = await f.visit()
+        brief = co.RunBrief(run_id="bad")  # no model at all
+        visit.to_say.put_nowait(co.AttendResponse(run_brief=brief))
+        visit.assign("bad", 0, PLAN, START)
+        decline = (await soon(visit.heard.get())).decline
+        assert decline.permanent
+        visit.brief(RUN, SPEC)
+        visit.assign(RUN, 0, PLAN, START)
+        await f.update()
+
+
+async def test_assignment_without_brief_is_declined_for_this_time() -> None:
+    async with fleet() as f:
+        visit = await f.visit()
+        visit.assign("unheard", 0, PLAN, START)
+        decline = (await soon(visit.heard.get())).decline
+        assert not decline.permanent
+        assert "no brief" in decline.reason
+
+
+async def test_agent_trains_on_its_own_data_in_the_order_of_the_file(tmp_path: Path) -> None:
+    rng = np.random.default_rng(3)
+    inputs, targets = rng.normal(size=(40, 1)), rng.normal(size=(40, 1))
+    np.savez(tmp_path / "own.npz", inputs=inputs, targets=targets)
+    async with fleet(own_data=tmp_path / "own.npz") as f:
+        visit = await f.visit()
+        visit.brief(RUN, SPEC)
+        for index in range(2):
+            visit.assign(RUN, index, PLAN, START)
+            _, data = await f.update()
+            rows = np.arange(32 * index, 32 * (index + 1)) % 40
+            samples = Samples(inputs[rows].astype(np.float32), targets[rows].astype(np.float32))
+            trained = START.copy()
+            run_plan(make_learner(SPEC.model), trained, samples, PLAN)
+            assert data == (trained - START).astype("<f4").tobytes()
+
+
+async def test_agent_that_another_replaced_ends_as_superseded() -> None:
+    async with fleet() as f:
+        visit = await f.visit()
+        f.coordinator.abort_next = (grpc.StatusCode.ABORTED, "replaced")
+        visit.end()
+        with pytest.raises(Superseded, match="pi-1"):
+            await soon(f.agent)
+
+
+async def test_agent_that_the_coordinator_refuses_says_why() -> None:
+    async with fleet() as f:
+        visit = await f.visit()
+        f.coordinator.abort_next = (grpc.StatusCode.INVALID_ARGUMENT, "that name is odd")
+        visit.end()
+        with pytest.raises(InvalidInput, match="that name is odd"):
+            await soon(f.agent)
+
+
+async def test_coordinator_that_stays_away_is_given_up_when_asked_to() -> None:
+    settings = AgentSettings(coordinator="127.0.0.1:1", name="pi-1", reconnect_s=0.1, give_up_s=0.2)
+    with pytest.raises(GaveUp, match="no coordinator at"):
+        await soon(Agent(settings).run(asyncio.Event()))
+
+
+async def test_coordinator_that_starts_later_is_found(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    coordinator = CoordinatorPeer("127.0.0.1:1", heartbeat_ms=50)
+    async with listening(coordinator=CoordinatorPeer("")) as address:
+        pass  # an address that is free, most likely
+    settings = AgentSettings(coordinator=address, name="pi-1", reconnect_s=0.1)
+    stop = asyncio.Event()
+    agent = asyncio.create_task(Agent(settings).run(stop))
+    await asyncio.sleep(QUIET_S)
+    async with listening(coordinator=coordinator, address=address):
+        await soon((await soon(coordinator.visits.get())).heard.get())
+        stop.set()
+        await soon(agent)
+    said = [r.message for r in caplog.records if r.name == "session"]
+    assert said == ["no coordinator, trying again", "coordinator reached"]
+
+
+async def test_stop_while_training_still_delivers() -> None:
+    async with fleet() as f:
+        visit = await f.visit()
+        visit.brief(RUN, SPEC)
+        expected_id = visit.assign(RUN, 0, LONG_PLAN, START)
+        await asyncio.sleep(0.05)
+        await f.leave()
+        assert f.aggregator.updates.get_nowait()[0].assignment_id == expected_id
