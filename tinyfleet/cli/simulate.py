@@ -101,7 +101,8 @@ class _Watcher:
         self.tests: list[tuple[int, Evaluation]] = []
         self.testing_s = 0.0
         self.progress = RoundProgress(run.rounds, quiet)
-        self._run, self._task, self._learner, self._settings = run, task, learner, settings
+        self._run, self._task, self._learner = run, task, learner
+        self._settings = settings.quick()
         self._every = test_every
         slots = run.make_strategy().agents_per_round
         self._round_bytes = 2 * slots * run.model.parameter_bytes

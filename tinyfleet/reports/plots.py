@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
@@ -26,10 +26,12 @@ from tinyfleet.tasks import FewShotProblem, Task
 BEFORE, AFTER, TRUTH, FAINT = "#8a8f98", "#1f6fb4", "#d1495b", "#c9ced6"
 _DPI = 120
 _FITS = 6
+_SHOWN_PROBLEMS = 3
 _SHOWN_QUERIES = 12
 
 Points = Sequence[tuple[float, float]]
 Tests = Sequence[tuple[int, Evaluation]]
+Classes = npt.NDArray[np.int64]
 
 
 def draw_report(
@@ -112,49 +114,46 @@ def adapted_fits(
 def adapted_images(
     task: Task, learner: Learner, parameters: Parameters, settings: EvaluationSettings
 ) -> Figure:
-    """Two unseen problems: one support image per class, query images with what was said of them."""
-    rows = 2
-    figure = Figure(figsize=(11, 1.7 * rows + 1.1), layout="constrained", dpi=_DPI)
-    problems = list(islice(evaluation_problems(task, settings), rows))
-    columns = task.outputs + _SHOWN_QUERIES
-    ratios = [1.0] * task.outputs + [0.35] + [1.0] * _SHOWN_QUERIES
-    grid = figure.add_gridspec(
-        2 * rows, columns + 1, width_ratios=ratios, height_ratios=[8, 1] * rows
-    )
-    for row, problem in enumerate(problems):
-        adapted = _adapted(learner, parameters, problem, settings)
-        said = learner.predict(adapted, problem.query.inputs).argmax(axis=1)
-        right = float(np.mean(said == problem.query.targets.argmax(axis=1)))
-        _image_row(figure, grid, 2 * row, task, problem, said)
-        strip = figure.add_subplot(grid[2 * row + 1, :])
-        strip.axis("off")
-        total = len(problem.query)
-        text = f"problem {row + 1}: {right * 100:.0f} % of {total} queries right"
-        strip.text(0.5, 0.5, text, ha="center", va="center", fontsize=9, color="#444444")
+    """A few unseen problems: a support image of each class, queries and the classes they got."""
+    problems = list(islice(evaluation_problems(task, settings), _SHOWN_PROBLEMS))
+    shown = min(_SHOWN_QUERIES, settings.queries * task.outputs)
+    figure = Figure(figsize=(11, 0.9 * len(problems) + 0.6), layout="constrained", dpi=_DPI)
     figure.suptitle(
-        f"Unseen characters: a support image of each class (left, {settings.shots} are learned), "
-        "queries with the class they were given (right)",
+        f"Unseen characters: one of {settings.shots} support images of each class (left), "
+        "queries with the class each was given (right)",
         fontsize=11,
     )
+    rows = figure.subfigures(len(problems), 1, squeeze=False)[:, 0]
+    for row, problem in zip(rows, problems, strict=True):
+        adapted = _adapted(learner, parameters, problem, settings)
+        said = learner.predict(adapted, problem.query.inputs).argmax(axis=1)
+        widths = [1.0] * task.outputs + [1.6] + [1.0] * shown
+        panels = row.subplots(1, len(widths), gridspec_kw={"width_ratios": widths})
+        _support_images(panels[: task.outputs], task, problem)
+        _share_right(panels[task.outputs], problem, said)
+        _query_images(panels[task.outputs + 1 :], task, problem, said)
     return figure
 
 
-def _image_row(
-    figure: Figure, grid: Any, row: int, task: Task, problem: FewShotProblem, said: Any
-) -> None:
-    truth = problem.query.targets.argmax(axis=1)
+def _support_images(panels: Sequence[Axes], task: Task, problem: FewShotProblem) -> None:
     classes = problem.support.targets.argmax(axis=1)
-    for label in range(task.outputs):
+    for label, axes in enumerate(panels):
         image = problem.support.inputs[int(np.flatnonzero(classes == label)[0])]
-        axes = figure.add_subplot(grid[row, label])
-        _image(axes, task, image, f"{label + 1}", "black")
-    # Mistakes first: they say more than the hits.
-    order = np.argsort(said == truth, kind="stable")[:_SHOWN_QUERIES]
-    wrong = int(np.count_nonzero(said != truth))
-    if wrong < _SHOWN_QUERIES:  # and the hits in the order in which they came
-        order = np.sort(order)
-    for column, query in enumerate(order.tolist()):
-        axes = figure.add_subplot(grid[row, task.outputs + 1 + column])
+        _image(axes, task, image, str(label + 1), "black")
+
+
+def _share_right(axes: Axes, problem: FewShotProblem, said: Classes) -> None:
+    right = np.mean(said == problem.query.targets.argmax(axis=1))
+    axes.text(0.5, 0.5, f"{right * 100:.0f} %\nof {len(said)}\nright", ha="center", va="center")
+    axes.axis("off")
+
+
+def _query_images(
+    panels: Sequence[Axes], task: Task, problem: FewShotProblem, said: Classes
+) -> None:
+    """The first queries, which come in random order."""
+    truth = problem.query.targets.argmax(axis=1)
+    for query, axes in enumerate(panels):
         hit = said[query] == truth[query]
         text = f"{said[query] + 1}" if hit else f"{said[query] + 1}, is {truth[query] + 1}"
         _image(axes, task, problem.query.inputs[query], text, AFTER if hit else TRUTH)
@@ -162,7 +161,7 @@ def _image_row(
 
 def _image(axes: Axes, task: Task, pixels: Floats, text: str, colour: str) -> None:
     axes.imshow(pixels.reshape(task.input_shape[:2]), cmap="gray_r", vmin=0, vmax=1)
-    axes.set_title(text, fontsize=8, color=colour, pad=2)
+    axes.set_title(text, fontsize=9, color=colour, pad=3)
     axes.set_xticks([])
     axes.set_yticks([])
     for spine in axes.spines.values():
