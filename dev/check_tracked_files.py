@@ -13,8 +13,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 # Hosts that documents, licences and standards may cite. Grow it with care, never with a registry.
 CITABLE = {
-    "127.0.0.1", "localhost", "[::1]", "example.org", "example.com",
-    "www.apache.org", "www.w3.org", "arxiv.org", "doi.org", "json-schema.org", "github.com", "www.rfc-editor.org",
+    "127.0.0.1", "localhost", "[::1]", "example.org", "example.com", "www.apache.org", "www.w3.org",
+    "arxiv.org", "doi.org", "json-schema.org", "github.com", "www.rfc-editor.org",
 }  # fmt: skip
 ADDRESS = re.compile(r"\b(?:https?|ftp|git|ssh)(?:\+\w+)?://([^\s/:'\"`)>]+)")
 LOCKS = re.compile(r"(?:^|/)(?:package-lock\.json|[^/]+\.lock)$")
