@@ -5,11 +5,14 @@
 #include "learner_internal.h"
 
 /* How many neighbouring outputs are summed at once. A host keeps 32 in a few vector registers; a
- * Cortex-M4 has 32 single ones. The choice never changes a bit: each output has its own sum. */
+ * Cortex-M4 has 32 single ones. TOGETHER such blocks are worked on side by side: independent sums hide
+ * the latency of the adder. The choice never changes a bit: each output has its own sum. */
 #if defined(__arm__)
 #define LEARNER_WIDEST 8u
+#define LEARNER_TOGETHER 2u
 #else
 #define LEARNER_WIDEST 32u
+#define LEARNER_TOGETHER 4u
 #endif
 
 /* Run `statement` for blocks [start, start + width) of [0, count). The width is a constant in all
@@ -35,6 +38,14 @@
         }                                                                 \
     }
 
+/* Before a loop over a block or over the lanes: keep it a loop until the compiler turns it into
+ * vectors. Unrolled first, gcc 12 pairs up values across loops and shuffles more than it computes. */
+#if defined(__GNUC__) && !defined(__clang__)
+#define LEARNER_VECTOR _Pragma("GCC unroll 1")
+#else
+#define LEARNER_VECTOR
+#endif
+
 LEARNER_INLINE void learner_clear(float *values, uint32_t count)
 {
     for (uint32_t i = 0; i < count; i++) {
@@ -42,23 +53,63 @@ LEARNER_INLINE void learner_clear(float *values, uint32_t count)
     }
 }
 
-/* LANES8 of docs/numerics.md: add row[j] * dy[j] to lane j mod 8. */
-LEARNER_INLINE void learner_lanes_add(float lanes[LEARNER_LANES], const float *row, const float *dy, uint32_t count)
+#define LEARNER_CHUNK 32u
+
+/* List the inputs [first, end), at most LEARNER_CHUNK, whose gradient is wanted, and set dx to 0 for all of them.
+ * After a ReLU an input is not negative, and where it is 0 the ReLU discards the gradient.
+ * The last group of LEARNER_TOGETHER is filled up with its last entry: to compute one twice is harmless. */
+LEARNER_INLINE uint32_t learner_list_used(uint32_t index[LEARNER_CHUNK + LEARNER_TOGETHER], const float *x,
+                                          bool skip_zeros, uint32_t first, uint32_t end, float *dx)
 {
+    uint32_t count = 0;
+    for (uint32_t i = first; i < end; i++) {
+        dx[i] = 0.0f;
+        index[count] = i;
+        count += !skip_zeros || x[i] > 0.0f; /* no branch: zeros come at random */
+    }
+    for (uint32_t i = 0; i < LEARNER_TOGETHER && count > 0; i++) {
+        index[count + i] = index[count - 1];
+    }
+    return count;
+}
+
+/* LANES8 of docs/numerics.md, for LEARNER_TOGETHER rows at once: add row[r][j] * dy[j] to lane j mod 8 of r. */
+LEARNER_INLINE void learner_lanes_add(float lanes[LEARNER_TOGETHER][LEARNER_LANES],
+                                      const float *const row[LEARNER_TOGETHER], const float *dy, uint32_t count)
+{
+    uint32_t left = count;
     uint32_t j = 0;
-    for (; j + LEARNER_LANES <= count; j += LEARNER_LANES) {
-        for (uint32_t lane = 0; lane < LEARNER_LANES; lane++) {
-            lanes[lane] += row[j + lane] * dy[j + lane];
+    for (; left >= LEARNER_LANES; left -= LEARNER_LANES, j += LEARNER_LANES) {
+        const float *gradient = dy + j;
+        for (uint32_t r = 0; r < LEARNER_TOGETHER; r++) {
+            const float *weight = row[r] + j; /* a pointer: an index could wrap, which hides the run from the compiler */
+            LEARNER_VECTOR
+            for (uint32_t lane = 0; lane < LEARNER_LANES; lane++) {
+                lanes[r][lane] += weight[lane] * gradient[lane];
+            }
         }
     }
-    for (uint32_t lane = 0; j + lane < count; lane++) {
-        lanes[lane] += row[j + lane] * dy[j + lane];
+    for (uint32_t r = 0; r < LEARNER_TOGETHER && left > 0; r++) {
+        LEARNER_VECTOR
+        for (uint32_t lane = 0; lane < LEARNER_LANES; lane++) {
+            lanes[r][lane] += lane < left ? row[r][j + lane] * dy[j + lane] : 0.0f;
+        }
     }
 }
 
-LEARNER_INLINE float learner_lanes_sum(const float lanes[LEARNER_LANES])
+/* The eight lanes of each row to one: ((s0+s4) + (s2+s6)) + ((s1+s5) + (s3+s7)). */
+LEARNER_INLINE void learner_lanes_sum(float lanes[LEARNER_TOGETHER][LEARNER_LANES], float sum[LEARNER_TOGETHER])
 {
-    return ((lanes[0] + lanes[4]) + (lanes[2] + lanes[6])) + ((lanes[1] + lanes[5]) + (lanes[3] + lanes[7]));
+    float half[LEARNER_TOGETHER][4];
+    for (uint32_t r = 0; r < LEARNER_TOGETHER; r++) {
+        LEARNER_VECTOR
+        for (uint32_t lane = 0; lane < 4; lane++) {
+            half[r][lane] = lanes[r][lane] + lanes[r][lane + 4];
+        }
+    }
+    for (uint32_t r = 0; r < LEARNER_TOGETHER; r++) {
+        sum[r] = (half[r][0] + half[r][2]) + (half[r][1] + half[r][3]);
+    }
 }
 
 #endif

@@ -2,7 +2,7 @@
 #include "blocks.h"
 
 /* Output pixels, or input channels, that are summed side by side: independent sums hide the latency of the adder. */
-#define TOGETHER 4u
+#define TOGETHER LEARNER_TOGETHER
 
 typedef struct {
     const learner_layer_t *layer;
@@ -61,25 +61,27 @@ LEARNER_INLINE void forward_pixels(conv_t conv, const float *weights, const floa
     for (uint32_t ky = 0; ky < conv.kernel; ky++) {
         for (uint32_t kx = 0; kx < conv.kernel; kx++) {
             const float *in[TOGETHER];
-            uint32_t step[TOGETHER];
+            uint32_t mask[TOGETHER]; /* of the channel: all bits, or none outside */
             for (uint32_t p = 0; p < TOGETHER; p++) {
                 const float *tap = under_tap(conv.layer, x, corner[p], ky, kx);
                 in[p] = tap != NULL ? tap : &outside;
-                step[p] = tap != NULL ? 1 : 0;
+                mask[p] = tap != NULL ? UINT32_MAX : 0;
             }
             for (uint32_t c = 0; c < conv.channels; c++, row += conv.filters) {
                 for (uint32_t p = 0; p < TOGETHER; p++) {
+                    const float value = in[p][c & mask[p]];
+                    LEARNER_VECTOR
                     for (uint32_t j = 0; j < width; j++) {
-                        sum[p][j] += *in[p] * row[j];
+                        sum[p][j] += value * row[j];
                     }
-                    in[p] += step[p];
                 }
             }
         }
     }
-    for (uint32_t p = 0; p < count; p++) {
-        for (uint32_t j = 0; j < width; j++) {
-            y[(first + p) * conv.filters + start + j] = sum[p][j] + bias[start + j];
+    for (uint32_t p = 0; p < TOGETHER; p++) { /* a constant bound keeps the sums in registers */
+        float *out = y + (first + p) * conv.filters + start;
+        for (uint32_t j = 0; p < count && j < width; j++) {
+            out[j] = sum[p][j] + bias[start + j];
         }
     }
 }
@@ -102,67 +104,70 @@ LEARNER_HOT void learner_conv2d_forward(const learner_layer_t *layer, const floa
 
 /* ---- gradient of the input ---- */
 
-/* Along one side: the taps that reach the input position `at` from inside the output. They are
- * first, first + stride, ... below last; the output position under `tap` is (at + padding - tap) / stride. */
+/* Along one side: the taps that reach one input position from inside the output. They are first,
+ * first + stride, ... below last; `out` is the output position under the first, each next one is one less. */
 typedef struct {
     uint32_t first;
     uint32_t last;
+    uint32_t out;
 } taps_t;
 
 LEARNER_INLINE taps_t taps_reaching(const learner_layer_t *layer, uint32_t at, uint32_t side_out)
 {
     const uint32_t reach = at + layer->padding;
     const uint32_t farthest = (side_out - 1u) * layer->stride; /* the last window's start */
-    taps_t taps = {reach % layer->stride, layer->kernel};
+    taps_t taps = {reach % layer->stride, layer->kernel, 0};
     if (reach > farthest && reach - farthest > taps.first) {
         taps.first = reach - farthest;
     }
     if (reach + 1u < taps.last) {
         taps.last = reach + 1u;
     }
+    if (taps.first < taps.last) {
+        taps.out = (reach - taps.first) / layer->stride;
+    }
     return taps;
 }
 
-/* The gradients of `count` <= TOGETHER channels of the input pixel (iy, ix). */
-LEARNER_INLINE void input_channels(conv_t conv, const float *weights, const float *dy, uint32_t iy, uint32_t ix,
-                                   taps_t rows, taps_t columns, const uint32_t channel[], uint32_t count, float *dx)
+/* The gradients of TOGETHER channels of one input pixel. */
+LEARNER_INLINE void input_channels(conv_t conv, const float *weights, const float *dy, taps_t rows, taps_t columns,
+                                   const uint32_t channel[TOGETHER], float *dx)
 {
-    const learner_layer_t *layer = conv.layer;
     float lanes[TOGETHER][LEARNER_LANES] = {{0.0f}};
-    for (uint32_t ky = rows.first; ky < rows.last; ky += layer->stride) {
-        const uint32_t oy = (iy + layer->padding - ky) / layer->stride;
-        for (uint32_t kx = columns.first; kx < columns.last; kx += layer->stride) {
-            const uint32_t ox = (ix + layer->padding - kx) / layer->stride;
-            const float *gradient = dy + (oy * layer->out_width + ox) * conv.filters;
-            const float *tap = weights + (ky * conv.kernel + kx) * conv.channels * conv.filters;
-            for (uint32_t c = 0; c < count; c++) {
-                learner_lanes_add(lanes[c], tap + channel[c] * conv.filters, gradient, conv.filters);
+    float sum[TOGETHER];
+    uint32_t offset[TOGETHER];
+    const uint32_t stride = conv.layer->stride;
+    for (uint32_t c = 0; c < TOGETHER; c++) {
+        offset[c] = channel[c] * conv.filters;
+    }
+    uint32_t oy = rows.out;
+    for (uint32_t ky = rows.first; ky < rows.last; ky += stride, oy--) {
+        uint32_t at = (oy * conv.layer->out_width + columns.out) * conv.filters;
+        const float *tap = weights + (ky * conv.kernel + columns.first) * conv.channels * conv.filters;
+        for (uint32_t kx = columns.first; kx < columns.last; kx += stride) {
+            const float *row[TOGETHER];
+            for (uint32_t c = 0; c < TOGETHER; c++) {
+                row[c] = tap + offset[c];
             }
+            learner_lanes_add(lanes, row, dy + at, conv.filters);
+            at -= conv.filters; /* the next tap sees the input from one output further left */
+            tap += stride * conv.channels * conv.filters;
         }
     }
-    for (uint32_t c = 0; c < count; c++) {
-        dx[channel[c]] = learner_lanes_sum(lanes[c]);
+    learner_lanes_sum(lanes, sum);
+    for (uint32_t c = 0; c < TOGETHER; c++) {
+        dx[channel[c]] = sum[c];
     }
 }
 
-LEARNER_INLINE void input_pixel(conv_t conv, const float *weights, const float *x, bool skip_zeros, const float *dy,
-                                uint32_t iy, uint32_t ix, taps_t rows, taps_t columns, float *dx)
+/* Up to LEARNER_CHUNK channels of one input pixel: those that count are listed, then taken TOGETHER at a time. */
+LEARNER_INLINE void input_chunk(conv_t conv, const float *weights, const float *x, bool skip_zeros, const float *dy,
+                                taps_t rows, taps_t columns, uint32_t first, uint32_t end, float *dx)
 {
-    uint32_t channel[TOGETHER] = {0};
-    uint32_t count = 0;
-    for (uint32_t c = 0; c < conv.channels; c++) {
-        dx[c] = 0.0f;
-        if (skip_zeros && x[c] == 0.0f) {
-            continue;
-        }
-        channel[count++] = c;
-        if (count == TOGETHER) {
-            input_channels(conv, weights, dy, iy, ix, rows, columns, channel, TOGETHER, dx);
-            count = 0;
-        }
-    }
-    if (count > 0) {
-        input_channels(conv, weights, dy, iy, ix, rows, columns, channel, count, dx);
+    uint32_t channel[LEARNER_CHUNK + TOGETHER];
+    const uint32_t count = learner_list_used(channel, x, skip_zeros, first, end, dx);
+    for (uint32_t i = 0; i < count; i += TOGETHER) {
+        input_channels(conv, weights, dy, rows, columns, channel + i, dx);
     }
 }
 
@@ -174,7 +179,10 @@ LEARNER_HOT void learner_conv2d_input_gradient(const learner_layer_t *layer, con
         const taps_t rows = taps_reaching(layer, iy, layer->out_height);
         for (uint32_t ix = 0; ix < layer->in_width; ix++) {
             const taps_t columns = taps_reaching(layer, ix, layer->out_width);
-            input_pixel(conv, parameters, x, skip_zeros, dy, iy, ix, rows, columns, dx);
+            for (uint32_t c = 0; c < conv.channels; c += LEARNER_CHUNK) {
+                const uint32_t end = conv.channels - c < LEARNER_CHUNK ? conv.channels : c + LEARNER_CHUNK;
+                input_chunk(conv, parameters, x, skip_zeros, dy, rows, columns, c, end, dx);
+            }
             x += conv.channels;
             dx += conv.channels;
         }
@@ -209,6 +217,7 @@ LEARNER_INLINE reach_t reach_of_tap(const learner_layer_t *layer, uint32_t tap, 
 /* One gradient is finished in registers and then used up: no memory grows with the parameters. */
 LEARNER_INLINE void settle(float *target, const float *sum, float rate, bool accumulate, uint32_t width)
 {
+    LEARNER_VECTOR
     for (uint32_t j = 0; j < width; j++) {
         target[j] = accumulate ? target[j] + sum[j] : target[j] - rate * sum[j];
     }
@@ -226,6 +235,7 @@ LEARNER_INLINE void tap_channels(conv_t conv, float *target, const float *x, con
         const float *gradient = dy + (oy * layer->out_width + columns.first) * conv.filters;
         for (uint32_t ox = columns.first; ox < columns.last; ox++, in += step, gradient += conv.filters) {
             for (uint32_t c = 0; c < count; c++) {
+                LEARNER_VECTOR
                 for (uint32_t j = 0; j < width; j++) {
                     sum[c][j] += in[c] * gradient[j];
                 }
@@ -270,6 +280,7 @@ LEARNER_INLINE void weight_gradient_block(conv_t conv, float *target, const floa
         }
     }
     for (uint32_t p = 0; p < conv.pixels; p++, dy += conv.filters) {
+        LEARNER_VECTOR
         for (uint32_t j = 0; j < width; j++) {
             sum[j] += dy[j];
         }

@@ -38,11 +38,13 @@ LEARNER_INLINE void forward_block(const learner_layer_t *layer, const float *wei
         for (uint32_t kx = columns.first; kx < columns.last; kx++) {
             const float *in = x + under_tap(layer, oy, ox, ky, kx) + start;
             const float *tap = weights + (ky * layer->kernel + kx) * layer->in_channels + start;
+            LEARNER_VECTOR
             for (uint32_t j = 0; j < width; j++) {
                 sum[j] += in[j] * tap[j];
             }
         }
     }
+    LEARNER_VECTOR
     for (uint32_t j = 0; j < width; j++) {
         y[start + j] = sum[j] + bias[start + j];
     }
@@ -87,6 +89,7 @@ LEARNER_HOT void learner_depthwise_input_gradient(const learner_layer_t *layer, 
 
 LEARNER_INLINE void settle(float *target, const float *sum, float rate, bool accumulate, uint32_t width)
 {
+    LEARNER_VECTOR
     for (uint32_t j = 0; j < width; j++) {
         target[j] = accumulate ? target[j] + sum[j] : target[j] - rate * sum[j];
     }
@@ -106,11 +109,13 @@ LEARNER_INLINE void tap_block(const learner_layer_t *layer, float *target, const
         for (uint32_t ox = 0; ox < layer->out_width; ox++, gradient += layer->out_channels) {
             const inside_t columns = inside_of(layer, ox, layer->in_width);
             if (is_bias) {
+                LEARNER_VECTOR
                 for (uint32_t j = 0; j < width; j++) {
                     sum[j] += gradient[j];
                 }
             } else if (ky >= rows.first && ky < rows.last && kx >= columns.first && kx < columns.last) {
                 const float *in = x + under_tap(layer, oy, ox, ky, kx) + start;
+                LEARNER_VECTOR
                 for (uint32_t j = 0; j < width; j++) {
                     sum[j] += in[j] * gradient[j];
                 }
