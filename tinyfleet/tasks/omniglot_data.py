@@ -264,25 +264,20 @@ class _Zip:
 
 
 def _shrunk(png: bytes) -> Images:
-    """`(28 * 28,) uint8` of a 105 x 105 drawing: inverted, then the mean over boxes of 3.75 pixels.
-
-    Computed in whole numbers: a pixel is 4 quarters wide, a box 15, so a full box weighs 225.
-    """
+    """`(28 * 28,) uint8` of a 105 x 105 drawing: inverted, then the mean over boxes of pixels."""
     image = decode_grey_png(png)
     if image.shape != (_ORIGINAL_SIDE, _ORIGINAL_SIDE):
         raise InvalidInput(f"a drawing must be 105x105 pixels, got {image.shape}")
     ink = 255 - image.astype(np.int64)
-    total = _BOXES @ ink @ _BOXES.T
-    # Half up, like the drawings in the .npz.
-    return ((2 * total + 225) // 450).astype(np.uint8).reshape(-1)
+    return _box_means(_box_means(ink).T).T.astype(np.uint8).reshape(-1)
 
 
-def _boxes() -> npt.NDArray[np.int64]:
-    """`(28, 105)`: how many quarters of each pixel lie in each box."""
-    quarters = np.arange(4 * _ORIGINAL_SIDE)
-    boxes = np.zeros((SIDE, _ORIGINAL_SIDE), np.int64)
-    np.add.at(boxes, (quarters // 15, quarters // 4), 1)
-    return boxes
+def _box_means(rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Means along each row over 28 boxes, rounded half up: box by box the same as in the .npz."""
+    sums = np.add.reduceat(rows, _BOX_STARTS, axis=1)
+    return (2 * sums + _BOX_PIXELS) // (2 * _BOX_PIXELS)
 
 
-_BOXES = _boxes()
+# A box is 3.75 pixels wide and takes the 3 or 4 pixels whose centres lie in it.
+_BOX_STARTS = np.array([int(box * 3.75 + 0.5) for box in range(SIDE)])
+_BOX_PIXELS = np.diff(_BOX_STARTS, append=_ORIGINAL_SIDE)
