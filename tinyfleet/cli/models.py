@@ -8,7 +8,7 @@ import click
 
 from tinyfleet.cli.console import json_option, print_json, print_table
 from tinyfleet.cli.options import ways_option
-from tinyfleet.learner.memory import memory_of
+from tinyfleet.learner.memory import memory_needed
 from tinyfleet.model import BUILTIN_MODELS, ModelSpec, builtin_model
 from tinyfleet.model.cost import multiply_accumulates
 from tinyfleet.tasks import TASKS, model_needs
@@ -45,7 +45,7 @@ def _entry(task: str, model: ModelSpec) -> dict[str, Any]:
         "parameters": model.parameter_count,
         "bytes": model.parameter_bytes,
         "macs": multiply_accumulates(model),
-        "arena_bytes": memory_of(model).arena_bytes,
+        "arena_bytes": memory_needed(model).arena_bytes,
     }
 
 
