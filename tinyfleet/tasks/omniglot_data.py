@@ -275,7 +275,8 @@ def _shrunk(png: bytes) -> Images:
 def _box_means(rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     """Means along each row over 28 boxes, rounded half up: box by box the same as in the .npz."""
     sums = np.add.reduceat(rows, _BOX_STARTS, axis=1)
-    return (2 * sums + _BOX_PIXELS) // (2 * _BOX_PIXELS)
+    means: npt.NDArray[np.int64] = (2 * sums + _BOX_PIXELS) // (2 * _BOX_PIXELS)
+    return means
 
 
 # A box is 3.75 pixels wide and takes the 3 or 4 pixels whose centres lie in it.

@@ -179,3 +179,24 @@ def test_models_lists_every_model_for_every_task(capsys):
     assert small["arena_bytes"] > 0
     assert {(m["task"], m["name"]) for m in models} >= {("sine", "mlp_32"), ("sine", "mlp_64")}
     assert all(m["task"] == "sine" for m in document(capsys, "models", "--task", "sine")["models"])
+
+
+def test_memory_adds_up_and_knows_the_task_that_suits_a_model(capsys):
+    need = document(capsys, "memory", "cnn_s")
+    assert need["model"]["parameters"] == 8453
+    parts = ("parameters_bytes", "arena_bytes", "table_bytes", "sample_bytes")
+    assert need["online_bytes"] == sum(need[part] for part in parts)
+    assert need["sample_bytes"] == 4 * (784 + 5)
+    assert document(capsys, "memory", "mlp_32")["sample_bytes"] == 8
+    assert document(capsys, "memory", "cnn_s", "--ways", "20")["sample_bytes"] == 4 * (784 + 20)
+
+
+@pytest.mark.parametrize("words", [["models"], ["memory", "cnn_s"]])
+def test_people_get_tables_of_models_and_memory(capsys, words):
+    assert run(words) == 0
+    assert "bytes" in capsys.readouterr().out
+
+
+def test_memory_refuses_what_it_does_not_know(capsys):
+    assert "unknown model" in refused(capsys, 2, "memory", "cnn_x")
+    assert "unknown task" in refused(capsys, 2, "memory", "cnn_s", "--task", "x")
