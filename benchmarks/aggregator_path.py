@@ -2,8 +2,8 @@
 
     python benchmarks/aggregator_path.py [--agents 1 8 32] [--rounds 500] [--state DIR]
 
-One aggregator process with full durability, mlp_32 (4,612 bytes an update), loopback. All agents and
-the follower are coroutines of this process, so that what they cost is part of what is measured.
+One aggregator process with full durability, mlp_32 (4,612 bytes an update), loopback. All agents
+and the follower are coroutines of this process, so that what they cost is part of what is measured.
 Prints one line per number of agents: median, 95th and 99th percentile in milliseconds.
 """
 

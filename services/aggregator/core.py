@@ -331,7 +331,8 @@ class Ledger:
                 raise InvalidInput("an update that diverged must be empty")
             return None
         delta = decode_dense(submission.data, len(self.parameters))
-        norm = math.sqrt(float(np.dot(delta, delta)))  # beyond 1e19 it is inf: refused as well
+        with np.errstate(over="ignore"):  # beyond 1e19 it is inf, which is refused as well
+            norm = math.sqrt(float(np.dot(delta, delta)))
         if not norm <= MAX_DELTA_NORM:
             raise InvalidInput(
                 f"an update's norm must be at most {MAX_DELTA_NORM:g}, got {norm:.3g}: "

@@ -1,0 +1,231 @@
+"""One contract, two journals; then what only the one on disk can promise."""
+
+import sqlite3
+
+import numpy as np
+import pytest
+from sqlalchemy import inspect
+
+from services.aggregator.adapters.memory import MemoryJournal
+from services.aggregator.adapters.sql import MIGRATIONS, TABLES, open_journal
+from services.aggregator.core import REMEMBERED_ROUNDS, RoundUpdate
+from services.aggregator.ports import Closing, Entry
+from services.hosting.database import disagreements, open_database
+from services.hosting.errors import Occupied, StorageFailed
+from tinyfleet.run import make_run
+from tinyfleet.tasks import make_task
+
+
+@pytest.fixture(params=["memory", "sqlite"])
+def journal(request, tmp_path):
+    made = MemoryJournal() if request.param == "memory" else open_journal(tmp_path)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def disk(tmp_path):
+    made = open_journal(tmp_path)
+    yield made
+    made.close()
+
+
+RUN = make_run(make_task("sine", {}, None), "reptile", 100, 2**63 - 1, "mlp_32")
+START = RUN.initial_parameters()
+
+
+def model(value):
+    return np.full_like(START, value)
+
+
+def entry(round, slot=0, run_id="a", value=0.25, diverged=False, **changes):
+    values = {
+        "assignment_id": f"{run_id}-{round}-{slot}-0",
+        "round": round,
+        "slot": slot,
+        "samples": 50,
+        "loss": 0.1 + 0.2,
+        "training_us": 2**53,
+        "delta": None if diverged else model(value),
+    }
+    return Entry(run_id, RoundUpdate(**(values | changes)))
+
+
+def shown(update):
+    delta = None if update.delta is None else update.delta.tobytes()
+    return (
+        update.assignment_id,
+        update.round,
+        update.slot,
+        update.samples,
+        update.loss,
+        update.training_us,
+        delta,
+    )
+
+
+def same(left, right):
+    order = sorted(shown(update) for update in right)
+    return sorted(shown(update) for update in left) == order
+
+
+def test_a_new_run_is_loaded_as_it_was_stored(journal):
+    journal.create("a", RUN, START)
+    stored = journal.load("a")
+    assert stored.run == RUN
+    assert (stored.ended, stored.version) == (False, 0)
+    assert stored.parameters.tobytes() == START.tobytes()
+    assert (list(stored.updates), set(stored.closings), stored.remembered) == ([], set(), {})
+
+
+def test_there_is_no_run_of_an_unknown_id(journal):
+    assert journal.load("a") is None
+    assert journal.parameters("a", 0) is None
+    assert journal.run_ids(ended=False) == []
+
+
+def test_a_run_is_not_stored_twice(journal):
+    journal.create("a", RUN, START)
+    with pytest.raises(StorageFailed):
+        journal.create("a", RUN, model(1))
+    assert journal.load("a").parameters.tobytes() == START.tobytes()
+
+
+def test_updates_come_back_bit_for_bit(journal):
+    journal.create("a", RUN, START)
+    journal.create("b", RUN, START)
+    rng = np.random.default_rng(0)
+    deltas = rng.standard_normal((2, len(START))).astype(np.float32)
+    mine = [entry(0, 1, delta=deltas[0]), entry(1, 0, delta=deltas[1]), entry(0, 2, diverged=True)]
+    journal.append([mine[0], entry(0, run_id="b")], [])
+    journal.append(mine[1:], [Closing("a", 0)])
+    stored = journal.load("a")
+    assert same(stored.updates, [one.update for one in mine])
+    assert set(stored.closings) == {0}
+    assert len(journal.load("b").updates) == 1
+
+
+def test_a_slot_is_stored_once_and_nothing_of_that_call_is(journal):
+    journal.create("a", RUN, START)
+    journal.append([entry(0, 1)], [])
+    with pytest.raises(StorageFailed):
+        journal.append([entry(0, 2), entry(0, 1, value=9.0)], [Closing("a", 0)])
+    stored = journal.load("a")
+    assert same(stored.updates, [entry(0, 1).update])
+    assert set(stored.closings) == set()
+
+
+def test_it_goes_on_after_a_call_that_failed(journal):
+    journal.create("a", RUN, START)
+    journal.append([entry(0, 1)], [])
+    with pytest.raises(StorageFailed):
+        journal.append([entry(0, 1)], [])
+    journal.append([entry(0, 2)], [])
+    assert len(journal.load("a").updates) == 2
+
+
+def test_a_snapshot_replaces_what_led_to_it(journal):
+    journal.create("a", RUN, START)
+    last = REMEMBERED_ROUNDS + 3
+    for number in range(last + 1):
+        journal.append([entry(number)], [Closing("a", number)])
+    journal.snapshot("a", last, model(7), ended=False)
+    stored = journal.load("a")
+    assert (stored.version, stored.parameters.tobytes()) == (last, model(7).tobytes())
+    assert same(stored.updates, [entry(last).update])
+    assert set(stored.closings) == {last}
+    kept = range(last - REMEMBERED_ROUNDS, last)
+    assert stored.remembered == {f"a-{number}-0-0": (number, 0) for number in kept}
+
+
+def test_version_0_and_the_newest_snapshot_are_kept(journal):
+    journal.create("a", RUN, START)
+    journal.snapshot("a", 5, model(5), ended=False)
+    journal.snapshot("a", 9, model(9), ended=False)
+    assert journal.parameters("a", 0).tobytes() == START.tobytes()
+    assert journal.parameters("a", 5) is None
+    assert journal.parameters("a", 9).tobytes() == model(9).tobytes()
+
+
+def test_a_run_that_ends_before_its_first_round_keeps_version_0(journal):
+    journal.create("a", RUN, START)
+    journal.snapshot("a", 0, START, ended=True)
+    stored = journal.load("a")
+    assert (stored.ended, stored.version) == (True, 0)
+    assert stored.parameters.tobytes() == START.tobytes()
+
+
+def test_an_ended_run_remembers_the_ids_of_its_last_updates(journal):
+    journal.create("a", RUN, START)
+    journal.append([entry(4), entry(5, 2)], [])
+    journal.snapshot("a", 5, model(5), ended=True)
+    stored = journal.load("a")
+    assert list(stored.updates) == []
+    assert stored.remembered == {"a-4-0-0": (4, 0), "a-5-2-0": (5, 2)}
+
+
+def test_runs_are_listed_by_whether_they_have_ended_oldest_first(journal):
+    for name in ("c", "a", "b"):
+        journal.create(name, RUN, START)
+    journal.snapshot("a", 1, model(1), ended=True)
+    assert journal.run_ids(ended=False) == ["c", "b"]
+    assert journal.run_ids(ended=True) == ["a"]
+
+
+def test_what_is_stored_outlives_the_journal_object(tmp_path):
+    first = open_journal(tmp_path)
+    first.create("a", RUN, START)
+    first.append([entry(0)], [])
+    first.close()
+    second = open_journal(tmp_path)
+    assert same(second.load("a").updates, [entry(0).update])
+    second.close()
+
+
+def test_tables_and_migrations_agree(tmp_path):
+    engine = open_database(tmp_path, "aggregator", MIGRATIONS)
+    assert disagreements(engine, TABLES) == []
+    assert set(inspect(engine).get_table_names()) == {*TABLES.tables, "alembic_version"}
+    engine.dispose()
+
+
+def test_a_second_process_on_the_same_folder_is_refused(disk, tmp_path):
+    with pytest.raises(Occupied, match="in use by process"):
+        open_journal(tmp_path)
+
+
+def test_a_full_disk_stores_nothing_and_passes(disk):
+    disk.create("a", RUN, START)
+    writer = disk._writer
+    pages = writer.exec_driver_sql("PRAGMA page_count").scalar()
+    writer.exec_driver_sql(f"PRAGMA max_page_count={pages + 2}")
+    writer.rollback()
+    with pytest.raises(StorageFailed, match="full; free some room"):
+        disk.append([entry(0, slot) for slot in range(50)], [])
+    assert list(disk.load("a").updates) == []
+    writer.exec_driver_sql("PRAGMA max_page_count=1000000")
+    writer.rollback()
+    disk.append([entry(0, slot) for slot in range(50)], [])
+    assert len(disk.load("a").updates) == 50
+
+
+def test_a_locked_database_stores_nothing_and_passes(disk, tmp_path):
+    disk.create("a", RUN, START)
+    disk._writer.exec_driver_sql("PRAGMA busy_timeout=10")
+    disk._writer.rollback()
+    other = sqlite3.connect(tmp_path / "aggregator.sqlite", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    with pytest.raises(StorageFailed, match="locked"):
+        disk.append([entry(0)], [])
+    other.execute("ROLLBACK")
+    other.close()
+    disk.append([entry(0)], [])
+    assert len(disk.load("a").updates) == 1
+
+
+def test_a_commit_is_synced(disk):
+    values = [
+        disk._writer.exec_driver_sql(f"PRAGMA {name}").scalar()
+        for name in ("journal_mode", "synchronous")
+    ]
+    assert values == ["wal", 2]
