@@ -7,7 +7,6 @@ buffer into the metrics service; only programs' mains know it.
 
 from __future__ import annotations
 
-import math
 import re
 from collections import deque
 from collections.abc import Callable
@@ -21,6 +20,7 @@ MAX_NAME_BYTES = 64
 MAX_UNIT_BYTES = 16
 MAX_LABEL_BYTES = 256  # of a run id or a source
 MAX_ROUND = 2**32 - 1
+MAX_VALUE = 1e300  # either sign: the sum of all that a service keeps stays finite
 # Our choice: with 100 samples a second, the buffer rides out three minutes without a service.
 CAPACITY = 20_000
 DROPPED = "samples_dropped_total"
@@ -108,15 +108,15 @@ class SampleBuffer:
         return valid
 
 
-def check_measurement(sample: Measurement) -> None:
-    """Raise InvalidInput unless the metrics service takes this sample; `time` is not looked at."""
-    _check_name(sample.name)
-    _check_unit(sample.unit)
-    check_label("run_id", sample.run_id)
-    if sample.round is not None and not 0 <= index(sample.round) <= MAX_ROUND:
-        raise InvalidInput(f"round must be 0 to {MAX_ROUND}, got {sample.round}")
-    if not math.isfinite(sample.value):
-        raise InvalidInput(f"{sample.name} must be a finite number, got {sample.value}")
+def check_measurement(name: str, value: float, unit: str, run_id: str, round: int | None) -> None:
+    """Raise InvalidInput unless the metrics service takes such a sample; see `Telemetry.report`."""
+    _check_name(name)
+    _check_unit(unit)
+    check_label("run_id", run_id)
+    if round is not None and not 0 <= index(round) <= MAX_ROUND:
+        raise InvalidInput(f"round must be 0 to {MAX_ROUND}, got {round}")
+    if not abs(value) <= MAX_VALUE:  # NaN is not
+        raise InvalidInput(f"{name} must be a number of at most {MAX_VALUE:g}, got {value}")
 
 
 @lru_cache(maxsize=1024)
@@ -145,7 +145,7 @@ def _check_unit(unit: str) -> None:
 def _is_valid(sample: Measurement) -> bool:
     """Whether a sample can be sent; a caller's mistake must not cost the rest of its batch."""
     try:
-        check_measurement(sample)
+        check_measurement(sample.name, sample.value, sample.unit, sample.run_id, sample.round)
     except (InvalidInput, TypeError, AttributeError, ValueError, OverflowError):
         return False
     return True

@@ -1,0 +1,5 @@
+"""`python -m services.metrics` is `tinyfleet-metrics`."""
+
+from services.metrics.main import main
+
+main()

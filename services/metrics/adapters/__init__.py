@@ -1,0 +1,1 @@
+"""Where samples are kept: in memory or in a database, under one contract."""

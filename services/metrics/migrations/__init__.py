@@ -1,0 +1,1 @@
+"""The metrics service's database, version by version."""
