@@ -76,8 +76,8 @@ def make_run(
     if strategy not in STRATEGIES:
         raise unknown_name("strategy", strategy, STRATEGIES)
     known = options_of(STRATEGIES[strategy])
-    options = {name: value for name, value in task.recommended.items() if name in known}
-    options |= {name: entry.default for name, entry in known.items() if name not in options}
+    options = {name: entry.default for name, entry in known.items()}
+    options |= task.recommended.get(strategy, {})
     options |= strategy_options or {}
     spec = model if isinstance(model, ModelSpec) else _fitting_model(task, model)
     check_fits(task, spec)

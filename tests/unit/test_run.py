@@ -7,6 +7,8 @@ from tinyfleet.errors import InvalidInput
 from tinyfleet.model.layers import Dense
 from tinyfleet.model.spec import ModelSpec
 from tinyfleet.run import RunSpec, make_run, training_samples
+from tinyfleet.strategies.base import options_of
+from tinyfleet.strategies.fed_avg import FedAvg
 from tinyfleet.tasks import make_task
 
 SINE = make_task("sine", {})
@@ -15,7 +17,7 @@ SINE = make_task("sine", {})
 def test_a_run_takes_the_task_s_model_and_options_where_none_are_given():
     run = make_run(SINE, "tiny_reptile", 10, 1)
     assert run.model.name == SINE.default_model
-    assert dict(run.strategy_options) == dict(SINE.recommended)
+    assert dict(run.strategy_options) == SINE.recommended["tiny_reptile"]
 
 
 def test_every_option_of_a_run_is_explicit():
@@ -75,3 +77,8 @@ def test_samples_depend_on_seed_round_and_slot_only():
 def test_the_initial_model_depends_on_the_seed():
     one, two = (make_run(SINE, "tiny_reptile", 10, seed).initial_parameters() for seed in (1, 2))
     assert not np.array_equal(one, two)
+
+
+def test_what_a_task_recommends_for_one_strategy_is_not_taken_for_another():
+    options = make_run(SINE, "fed_avg", 10, 1).strategy_options
+    assert options == {name: entry.default for name, entry in options_of(FedAvg).items()}

@@ -31,8 +31,8 @@ class Task(Protocol):
 
     name: ClassVar[str]
     default_model: ClassVar[str]
-    recommended: ClassVar[Mapping[str, Any]]
-    """Strategy options that suit this task, used where the user sets none (our choice)."""
+    recommended: ClassVar[Mapping[str, Mapping[str, Any]]]
+    """By strategy: options that suit this task, used where the user sets none (our choice)."""
     recommended_evaluation: ClassVar[Mapping[str, Any]]
     """Fields of `tinyfleet.evaluation.EvaluationSettings` that suit this task (our choice)."""
 

@@ -37,11 +37,11 @@ class Omniglot:
 
     name: ClassVar[str] = "omniglot"
     default_model: ClassVar[str] = "cnn_s"
-    recommended: ClassVar[Mapping[str, Any]] = MappingProxyType(
-        {"samples": 50, "inner_rate": 0.02, "outer_rate": 0.5}
+    recommended: ClassVar[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
+        {"tiny_reptile": {"samples": 100, "inner_rate": 0.02, "outer_rate": 0.25}}
     )
     recommended_evaluation: ClassVar[Mapping[str, Any]] = MappingProxyType(
-        {"shots": 5, "queries": 15, "passes": 8, "rate": 0.02}
+        {"shots": 5, "queries": 15, "passes": 8, "rate": 0.01}
     )
 
     input_shape: Shape = (SIDE, SIDE, 1)

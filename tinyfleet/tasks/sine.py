@@ -54,8 +54,8 @@ class Sine:
 
     name: ClassVar[str] = "sine"
     default_model: ClassVar[str] = "mlp_64"
-    recommended: ClassVar[Mapping[str, Any]] = MappingProxyType(
-        {"samples": 128, "inner_rate": 0.005, "outer_rate": 0.5}
+    recommended: ClassVar[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
+        {"tiny_reptile": {"samples": 128, "inner_rate": 0.005, "outer_rate": 0.5}}
     )
     recommended_evaluation: ClassVar[Mapping[str, Any]] = MappingProxyType(
         {"shots": 10, "queries": 50, "passes": 5, "rate": 0.005}
