@@ -101,14 +101,19 @@ def mean_delta(updates: Sequence[Update], weights: Sequence[float]) -> Parameter
 
 def _checked(entry: Field[Any], value: Any) -> Any:
     whole = entry.type in ("int", int)
-    number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    if not number or (whole and value != int(value)):
+    if not _is_number(value) or (whole and value != int(value)):
         kind = "a whole number" if whole else "a number"
-        raise InvalidInput(f"{entry.name} must be {kind}, got {value!r}")
+        raise InvalidInput(f"{entry.name} must be {kind}, got {str(value)[:80]}")
     low, high = entry.metadata["low"], entry.metadata["high"]
     if not low <= value <= high:
-        raise InvalidInput(f"{entry.name} must be {low:g} to {high:g}, got {value:g}")
+        raise InvalidInput(f"{entry.name} must be {low:g} to {high:g}, got {str(value)[:80]}")
     return int(value) if whole else float(value)
+
+
+def _is_number(value: Any) -> bool:
+    if isinstance(value, float):
+        return math.isfinite(value)
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def default_of(entry: Field[Any]) -> Any:
