@@ -86,7 +86,7 @@ class Dispatcher:
         self,
         run_id: str,
         spec: RunSpec,
-        memory_bytes: int,
+        needs: Needs,
         status: RunStatus = RunStatus.PENDING,
         first_attempt: int = 0,
         problem: str = "",
@@ -96,7 +96,6 @@ class Dispatcher:
         first_attempt: 0, or for a run from an earlier life of this process a number that makes the
         ids of assignments in its open round differ from those of that life.
         """
-        needs = Needs(spec.task, memory_bytes)
         strategy = spec.make_strategy()
         run = ActiveRun(run_id, spec, strategy, needs, status, first_attempt, problem=problem)
         run.is_ending = status.has_ended
@@ -186,6 +185,10 @@ class Dispatcher:
             self.fleet.hear(agent, now)
         return []
 
+    def overslept(self, now: float) -> None:
+        """This process was stopped for a while: what agents said meanwhile was not read."""
+        self.fleet.hear_all(now)
+
     def decline(
         self, session: int, assignment_id: str, reason: str, permanent: bool, now: float
     ) -> list[Action]:
@@ -206,9 +209,8 @@ class Dispatcher:
         for agent in self.fleet.silent(now - self.rules.silence_s):
             session = agent.session
             assert session is not None  # noqa: S101 - silent agents are attached ones
-            self._actions.append(
-                CloseSession(session, f"no heartbeat for {self.rules.silence_s:g} s")
-            )
+            silence = f"no heartbeat for {self.rules.silence_s:g} s"
+            self._actions.append(CloseSession(session, silence, replaced=False))
             self._lose(agent)
         self.fleet.end_rests(now)
         for run in self.runs.values():
@@ -400,7 +402,7 @@ class Dispatcher:
             if again
             else f"another process attached as '{agent.name}': give each agent its own name"
         )
-        self._actions.append(CloseSession(session, reason))
+        self._actions.append(CloseSession(session, reason, replaced=True))
         self._lose(agent)
 
     def _lose(self, agent: Agent) -> None:

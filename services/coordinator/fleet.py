@@ -139,6 +139,11 @@ class Fleet:
         agent.heard = now
         self._attached.move_to_end(agent.name)
 
+    def hear_all(self, now: float) -> None:
+        """Nobody attached is silent."""
+        for agent in self._attached.values():
+            agent.heard = now
+
     def silent(self, since: float) -> Iterator[Agent]:
         """Attached agents not heard of since then; each must be detached before the next."""
         while self._attached:

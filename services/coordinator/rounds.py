@@ -116,7 +116,7 @@ class OpenRound:
 
 
 class _Slot:
-    """holders: every assignment of the slot that may be served -> its agent, None when that left."""
+    """holders: each assignment that may still be served -> its agent, None when that left."""
 
     __slots__ = ("avoided", "holders", "next_attempt", "received")
 

@@ -33,7 +33,7 @@ class RunStatus(enum.Enum):
 class Progress:
     """How far a run is. The counts are since this process began to follow it.
 
-    loss: of the last applied round, None before the first, nan when all of it diverged.
+    loss: of the last applied round, None before the first and when all of it diverged.
     """
 
     rounds_done: int = 0
@@ -44,7 +44,7 @@ class Progress:
 
     def add(self, closed: ClosedRound) -> None:
         """Count one applied round."""
-        self.loss = closed.loss
+        self.loss = None if math.isnan(closed.loss) else closed.loss
         self.bytes_up += closed.bytes_up
         self.samples += closed.samples
 
@@ -53,8 +53,9 @@ class Progress:
 class RunRecord:
     """A run as it is stored. Times are seconds since 1970-01-01T00:00:00Z.
 
-    spec: the serialised message, as the operator sent it. progress and parameters_sha256 are
-    stored when the run ends: until then the aggregator knows better.
+    spec: the serialised message, as the operator sent it. settled: whether the aggregator knows
+    that the run has ended. progress and parameters_sha256 are stored then: before, the
+    aggregator knows better.
     """
 
     run_id: str
@@ -65,6 +66,7 @@ class RunRecord:
     end_time: float | None = None
     message: str = ""
     parameters_sha256: str = ""
+    settled: bool = False
     progress: Progress = field(default_factory=Progress)
 
 

@@ -113,10 +113,11 @@ class Withdraw(NamedTuple):
 
 
 class CloseSession(NamedTuple):
-    """End a session whose agent is silent or has attached anew."""
+    """End a session: its agent is silent, or (replaced) has attached again under its name."""
 
     session: int
     reason: str
+    replaced: bool
 
 
 class SaveRun(NamedTuple):

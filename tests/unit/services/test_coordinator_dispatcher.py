@@ -5,7 +5,7 @@ import math
 import pytest
 
 from services.coordinator.core import MAX_FAILURES, REST_S, Attendance, Dispatcher, Rules
-from services.coordinator.fleet import Capabilities
+from services.coordinator.fleet import Capabilities, Needs
 from services.coordinator.runs import MAX_DIVERGED_ROUNDS, RunStatus
 from services.coordinator.work import (
     ClosedRound,
@@ -47,7 +47,7 @@ class Harness:
         self.sessions = 0
         for number in range(runs):
             run_id = f"run{number}"
-            self.core.add_run(run_id, spec(slots, rounds), memory_bytes=1000)
+            self.core.add_run(run_id, spec(slots, rounds), Needs("sine", 1000))
             if opened:
                 self.model(0, run_id=run_id, whole=True)
 
@@ -202,7 +202,7 @@ def test_work_in_hand_is_kept_over_a_restart_of_the_coordinator():
 
 def test_ids_of_an_earlier_life_are_not_used_again():
     core = Dispatcher(RULES)
-    core.add_run("run0", spec(), 1000, RunStatus.RUNNING, first_attempt=4711)
+    core.add_run("run0", spec(), Needs("sine", 1000), RunStatus.RUNNING, first_attempt=4711)
     core.attach(Attendance(1, "a", "one", Capabilities()), 0)
     assert given(core.model_changed("run0", ModelChange(5, whole=True), 0)) == [
         (1, "run0-5-0-4711")
@@ -214,7 +214,9 @@ def test_silent_agent_is_lost_after_three_heartbeats():
     fleet = Harness()
     fleet.attach("a")
     assert only(fleet.pass_time(30), CloseSession) == []
-    assert only(fleet.pass_time(1), CloseSession) == [CloseSession(1, "no heartbeat for 30 s")]
+    assert only(fleet.pass_time(1), CloseSession) == [
+        CloseSession(1, "no heartbeat for 30 s", replaced=False)
+    ]
     assert given(fleet.attach("b")) == [(2, "run0-0-0-1")]
 
 
@@ -332,7 +334,7 @@ def test_newest_stream_of_a_name_is_the_agent():
     fleet = Harness()
     fleet.attach("a", instance="one")
     again = only(fleet.attach("a", instance="one"), CloseSession)
-    assert again == [CloseSession(1, "this agent has opened a newer stream")]
+    assert again == [CloseSession(1, "this agent has opened a newer stream", replaced=True)]
     (other,) = only(fleet.attach("a", instance="two"), CloseSession)
     assert "another process attached as 'a'" in other.reason
     assert fleet.core.fleet.attached == 1

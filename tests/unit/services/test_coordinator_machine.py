@@ -1,7 +1,7 @@
 """Whatever the order of arrivals, losses, refusals and restarts: no slot is stuck, every run ends.
 
-A small world around the dispatcher: an aggregator that takes the first update of a slot, agents that
-forget nothing but their streams. Hypothesis chooses what happens next.
+A small world around the dispatcher: an aggregator that takes the first update of a slot, agents
+that forget nothing but their streams. Hypothesis chooses what happens next.
 """
 
 from hypothesis import HealthCheck, settings
@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from services.coordinator.core import Attendance, Dispatcher, Rules
-from services.coordinator.fleet import Capabilities
+from services.coordinator.fleet import Capabilities, Needs
 from services.coordinator.runs import RunStatus
 from services.coordinator.work import (
     ClosedRound,
@@ -26,6 +26,7 @@ from tinyfleet.model import builtin_model
 from tinyfleet.run import RunSpec
 
 MODEL = builtin_model("mlp_32", (1, 1, 1), 1, "mean_squared_error")
+NEEDS = Needs("sine", 1000)
 NAMES = st.sampled_from("abcde")
 RUN_IDS = st.sampled_from(["x", "y", "z"])
 ROUNDS = 3
@@ -107,7 +108,7 @@ class FleetMachine(RuleBasedStateMachine):
         options = {"agents_per_round": slots}
         self.specs[run_id] = RunSpec(MODEL, "sine", "reptile", ROUNDS, 1, {}, options)
         self.models[run_id] = FakeModel(slots)
-        self.perform(self.core.add_run(run_id, self.specs[run_id], 1000))
+        self.perform(self.core.add_run(run_id, self.specs[run_id], NEEDS))
 
     @rule(run_id=RUN_IDS)
     def connect(self, run_id):
@@ -211,7 +212,7 @@ class FleetMachine(RuleBasedStateMachine):
             model.is_watched = False
             if run_id not in self.statuses:
                 self.core.add_run(
-                    run_id, self.specs[run_id], 1000, RunStatus.RUNNING, 1000 * self.lives
+                    run_id, self.specs[run_id], NEEDS, RunStatus.RUNNING, 1000 * self.lives
                 )
 
     def tell(self, run_id, change):

@@ -1,0 +1,66 @@
+"""The coordinator's process: wires the parts together."""
+
+from __future__ import annotations
+
+from services.coordinator.adapters.aggregator_client import AggregatorClient
+from services.coordinator.adapters.memory import MemoryStore
+from services.coordinator.adapters.sql import open_store
+from services.coordinator.coordinator import Coordinator
+from services.coordinator.core import Rules
+from services.coordinator.messages import spec_from_bytes
+from services.coordinator.ports import Store
+from services.coordinator.servicer import CoordinatorServicer
+from services.coordinator.settings import CoordinatorSettings
+from services.hosting import server
+from tinyfleet.telemetry_grpc import Reporter
+from tinyfleet.v1.coordinator_pb2_grpc import add_CoordinatorServiceServicer_to_server
+
+SERVICE = "tinyfleet.v1.CoordinatorService"
+DRAIN_S = 2.0  # our choice: longest wait for the metrics service when stopping
+
+
+def main() -> None:
+    """Entry point of `tinyfleet-coordinator`."""
+    server.main(
+        "coordinator",
+        "Runs the fleet: knows the agents, hands out the work of each round, keeps the runs.",
+        CoordinatorSettings,
+        build,
+    )
+
+
+def build(settings: CoordinatorSettings) -> server.Service:
+    """The coordinator as a service to host. Called inside the event loop."""
+    reporter = Reporter("coordinator", settings.metrics)
+    rules = Rules(settings.heartbeat_s, settings.round_deadline_s, settings.max_agents)
+    coordinator = Coordinator(
+        _store(settings),
+        AggregatorClient(settings.aggregator),
+        reporter,
+        spec_from_bytes,
+        rules,
+        settings.max_runs,
+    )
+    servicer = CoordinatorServicer(
+        coordinator,
+        settings.advertised_aggregator or settings.aggregator,
+        settings.advertised_metrics or settings.metrics,
+    )
+
+    async def close() -> None:
+        await coordinator.close()
+        await reporter.close(DRAIN_S)
+
+    return server.Service(
+        names=(SERVICE,),
+        register=lambda grpc_server: add_CoordinatorServiceServicer_to_server(
+            servicer, grpc_server
+        ),
+        start=coordinator.start,
+        drain=coordinator.drain,
+        close=close,
+    )
+
+
+def _store(settings: CoordinatorSettings) -> Store:
+    return open_store(settings.state) if settings.storage == "sqlite" else MemoryStore()

@@ -1,0 +1,1 @@
+"""The aggregator's database, version by version."""

@@ -1,0 +1,43 @@
+"""The coordinator's settings."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from services.hosting.settings import ServiceSettings
+from tinyfleet.config import setting
+
+
+@dataclass(frozen=True, kw_only=True)
+class CoordinatorSettings(ServiceSettings):
+    """Of the times, the first two are all there is to set; the rest follows from them."""
+
+    listen: str = setting(
+        "127.0.0.1:7310", help="address to listen on, host:port; port 0 takes a free one"
+    )
+    aggregator: str = setting("127.0.0.1:7311", help="address of the aggregator, host:port")
+    metrics: str = setting(
+        "127.0.0.1:7312", help="address of the metrics service, host:port; empty: none"
+    )
+    advertised_aggregator: str = setting(
+        "", help="address of the aggregator that agents are told; empty: the same"
+    )
+    advertised_metrics: str = setting(
+        "", help="address of the metrics service that agents are told; empty: the same"
+    )
+    heartbeat_s: float = setting(
+        15.0,
+        help="agents give a sign of life this often; three missing ones and they are lost, seconds",
+        low=0.1,
+        high=3600,
+    )
+    round_deadline_s: float = setting(
+        60.0,
+        help="after this long, a slot is also given to a second agent if one is idle, seconds",
+        low=0.1,
+        high=604800,
+    )
+    max_agents: int = setting(
+        10_000, help="most agents that are remembered, attached or not", low=1, high=1_000_000
+    )
+    max_runs: int = setting(100, help="most runs that go on at the same time", low=1, high=10_000)
