@@ -8,7 +8,7 @@ from tinyfleet.model.layers import Dense
 from tinyfleet.model.spec import ModelSpec
 from tinyfleet.run import RunSpec, make_run, training_samples
 from tinyfleet.strategies.base import options_of
-from tinyfleet.strategies.fed_avg import FedAvg
+from tinyfleet.strategies.fed_sgd import FedSGD
 from tinyfleet.tasks import make_task
 
 SINE = make_task("sine", {})
@@ -80,5 +80,5 @@ def test_the_initial_model_depends_on_the_seed():
 
 
 def test_what_a_task_recommends_for_one_strategy_is_not_taken_for_another():
-    options = make_run(SINE, "fed_avg", 10, 1).strategy_options
-    assert options == {name: entry.default for name, entry in options_of(FedAvg).items()}
+    options = make_run(SINE, "fed_sgd", 10, 1).strategy_options
+    assert options == {name: entry.default for name, entry in options_of(FedSGD).items()}

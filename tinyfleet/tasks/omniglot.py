@@ -38,10 +38,13 @@ class Omniglot:
     name: ClassVar[str] = "omniglot"
     default_model: ClassVar[str] = "cnn_s"
     recommended: ClassVar[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
-        {"tiny_reptile": {"samples": 100, "inner_rate": 0.02, "outer_rate": 0.25}}
+        {
+            "tiny_reptile": {"samples": 100, "inner_rate": 0.02, "outer_rate": 0.25},
+            "reptile": {"inner_rate": 0.05},
+        }
     )
     recommended_evaluation: ClassVar[Mapping[str, Any]] = MappingProxyType(
-        {"shots": 5, "queries": 15, "passes": 8, "rate": 0.01}
+        {"shots": 5, "queries": 15, "passes": 5, "rate": 0.01}
     )
 
     input_shape: Shape = (SIDE, SIDE, 1)

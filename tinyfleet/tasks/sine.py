@@ -55,7 +55,11 @@ class Sine:
     name: ClassVar[str] = "sine"
     default_model: ClassVar[str] = "mlp_64"
     recommended: ClassVar[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
-        {"tiny_reptile": {"samples": 128, "inner_rate": 0.005, "outer_rate": 0.5}}
+        {
+            "tiny_reptile": {"samples": 128, "inner_rate": 0.005, "outer_rate": 0.5},
+            "reptile": {"inner_rate": 0.02},
+            "fed_avg": {"inner_rate": 0.005},
+        }
     )
     recommended_evaluation: ClassVar[Mapping[str, Any]] = MappingProxyType(
         {"shots": 10, "queries": 50, "passes": 5, "rate": 0.005}
