@@ -21,7 +21,8 @@ def make_learner(spec: ModelSpec, engine: str = "auto") -> Learner:
     """A learner for `spec`.
 
     engine: `native` is the C learner, `reference` NumPy float32 with the same results, bit for bit,
-    many times slower; `auto` is native where the installation has it, else reference, and says so once.
+    many times slower; `auto` is native where the installation has it, else reference, and says so
+    once.
     Raises DoesNotFit when the C learner is asked for but missing, or stale.
     """
     if engine not in ENGINES:

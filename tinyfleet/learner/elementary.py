@@ -1,7 +1,7 @@
 """exp, log and tanh in float32, operation for operation those of the C learner.
 
-MUST match mcu_bridge/firmware/learner/elementary.c to the bit (tests/unit/learner). Elementwise on arrays;
-every constant is a float32, every product and sum is rounded once.
+MUST match mcu_bridge/firmware/learner/elementary.c to the bit (tests/unit/learner). Elementwise on
+arrays; every constant is a float32, every product and sum is rounded once.
 """
 
 from __future__ import annotations

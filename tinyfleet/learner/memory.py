@@ -1,7 +1,7 @@
 """How much memory a device needs to learn a model, known before anything runs.
 
-The arena's size is computed as mcu_bridge/firmware/learner/plan.c does, for installations without the
-library; tests/unit/learner/test_memory.py holds both to the same number.
+The arena's size is computed as mcu_bridge/firmware/learner/plan.c does, for installations without
+the library; tests/unit/learner/test_memory.py holds both to the same number.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def memory_needed(spec: ModelSpec) -> MemoryNeed:
 
 
 def arena_values(spec: ModelSpec) -> int:
-    """The floats of the arena: outputs, stacked, and two gradients that use what is free above them."""
+    """The floats of the arena: stacked outputs, and two gradients in what is free above them."""
     tops = _stack_tops(spec)
     return min(_values(spec, tops, low=True), _values(spec, tops, low=False))
 
@@ -60,8 +60,8 @@ def arena_values(spec: ModelSpec) -> int:
 def _stack_tops(spec: ModelSpec) -> list[int]:
     """For each layer, where the stack of the outputs up to its own ends.
 
-    Flatten takes no room; an activation overwrites what is below it unless that is the sample or the
-    output of another activation.
+    Flatten takes no room; an activation overwrites what is below it unless that is the sample or
+    the output of another activation.
     """
     tops, end, overwritable = [], 0, False
     for placed in spec.placed:

@@ -71,7 +71,7 @@ _SIGNATURES: dict[str, tuple[object, ...]] = {
 
 @cache
 def load_library(path: Path = LIBRARY) -> ctypes.CDLL:
-    """The C learner at `path`; raises DoesNotFit when it is missing, broken or of another version."""
+    """The C learner at `path`; raises DoesNotFit when it is missing, broken or stale."""
     if not path.is_file():
         raise DoesNotFit("no C learner in this installation: install gcc and run `make setup`")
     try:
@@ -81,7 +81,7 @@ def load_library(path: Path = LIBRARY) -> ctypes.CDLL:
         raise DoesNotFit(f"cannot load the C learner ({error}): run `make setup`") from None
     if version != ABI_VERSION:
         raise DoesNotFit(
-            f"the C learner is of version {version}, this code needs {ABI_VERSION}: run `make setup`"
+            f"the C learner has version {version}, this code needs {ABI_VERSION}: run `make setup`"
         )
     for name, arguments in _SIGNATURES.items():
         getattr(library, name).argtypes = arguments
@@ -94,7 +94,7 @@ class NativeLearner:
     """The Learner that runs in production: strict float32, the same bits as a Cortex-M4."""
 
     def __init__(self, spec: ModelSpec, library: ctypes.CDLL | None = None) -> None:
-        """Raises DoesNotFit without a C learner, InvalidInput when the model is beyond its bounds."""
+        """Raises DoesNotFit without a C learner, InvalidInput for a model beyond its bounds."""
         self._spec = spec
         self._library = library or load_library()
         self._table = ctypes.create_string_buffer(layer_table(spec), 20 * len(spec.layers))
@@ -112,7 +112,7 @@ class NativeLearner:
     @property
     def arena_bytes(self) -> int:
         """Bytes of the arena the C learner asked for."""
-        return self._measure().arena_bytes
+        return int(self._measure().arena_bytes)
 
     def predict(self, parameters: Parameters, inputs: Floats) -> Floats:
         rows = np.ascontiguousarray(check_inputs(self._spec, inputs))

@@ -1,13 +1,14 @@
 """The learner in NumPy float64, written to be right by inspection; tests measure the others by it.
 
-Each layer kind is a pair of functions on one sample: `forward(weights, biases, x) -> y` and
-`backward(weights, x, dy) -> (dx, dweights, dbiases)`. Nothing is shared with the other learners.
+Each layer kind is a pair of functions on one sample: `forward(at) -> y` and
+`backward(at, dy) -> (dx, dweights, dbiases)`. Nothing is shared with the other learners.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -34,11 +35,21 @@ _NONE = np.zeros(0)
 
 
 @dataclass(frozen=True)
+class At:
+    """A layer at work on one sample: itself, its weights and biases, its input."""
+
+    layer: Any
+    weights: Array
+    biases: Array
+    x: Array
+
+
+@dataclass(frozen=True)
 class Kind:
     """The mathematics of one layer kind, for one sample."""
 
-    forward: Callable[[Layer, Array, Array, Array], Array]
-    backward: Callable[[Layer, Array, Array, Array], Gradients]
+    forward: Callable[[At], Array]
+    backward: Callable[[At, Array], Gradients]
 
 
 class OracleLearner:
@@ -63,9 +74,9 @@ class OracleLearner:
         loss, dy = loss_and_gradient(self.spec.loss, values[-1].ravel(), t)
         gradient = np.zeros(self.spec.parameter_count)
         for placed, x_in in zip(self.spec.placed[::-1], values[-2::-1], strict=True):
-            weights, _ = weights_and_biases(placed, parameters)
+            at = At(placed.layer, *weights_and_biases(placed, parameters), x_in)
             backward = KINDS[type(placed.layer)].backward
-            dy, dw, db = backward(placed.layer, weights, x_in, dy.reshape(placed.output_shape))
+            dy, dw, db = backward(at, dy.reshape(placed.output_shape))
             gradient[placed.start : placed.stop] = np.concatenate([dw.ravel(), db])
         return loss, gradient
 
@@ -88,9 +99,8 @@ class OracleLearner:
         """The input of every layer, then the output of the last."""
         values = [x.reshape(self.spec.input_shape)]
         for placed in self.spec.placed:
-            weights, biases = weights_and_biases(placed, parameters)
-            forward = KINDS[type(placed.layer)].forward
-            y = forward(placed.layer, weights, biases, values[-1])
+            at = At(placed.layer, *weights_and_biases(placed, parameters), values[-1])
+            y = KINDS[type(placed.layer)].forward(at)
             values.append(y.reshape(placed.output_shape))
         return values
 
@@ -117,7 +127,7 @@ def loss_and_gradient(loss: str, y: Array, t: Array) -> tuple[float, Array]:
     if loss == "mean_squared_error":
         return float(np.mean((y - t) ** 2)), 2.0 * (y - t) / y.size
     log_p = y - y.max() - np.log(np.sum(np.exp(y - y.max())))
-    # For targets that sum to 1; written as the learner computes it, dy = p - t, it holds for those only.
+    # dy = p - t holds for targets that sum to 1, and only those are distributions.
     return float(-np.sum(t * log_p)), np.exp(log_p) - t
 
 
@@ -130,31 +140,38 @@ def _batches(samples: Samples, phase: Phase) -> Iterator[Samples]:
 # ---- dense ----
 
 
-def _dense(layer: Layer, weights: Array, biases: Array, x: Array) -> Array:
-    return x @ weights + biases
+def _dense(at: At) -> Array:
+    y: Array = at.x @ at.weights + at.biases
+    return y
 
 
-def _dense_back(layer: Layer, weights: Array, x: Array, dy: Array) -> Gradients:
-    return dy @ weights.T, np.outer(x, dy), dy.ravel()
+def _dense_back(at: At, dy: Array) -> Gradients:
+    return dy @ at.weights.T, np.outer(at.x, dy), dy.ravel()
 
 
 # ---- windows: every kind that slides over an image ----
 
 
-def _padded(x: Array, padding: int) -> Array:
-    return np.pad(x, ((padding, padding), (padding, padding), (0, 0)))
+def _padded(at: At) -> Array:
+    padding = at.layer.padding
+    return np.pad(at.x, ((padding, padding), (padding, padding), (0, 0)))
 
 
-def _windows(layer: Layer, x: Array) -> Array:
+def _cropped(at: At, dx: Array) -> Array:
+    padding = at.layer.padding
+    return dx[padding : dx.shape[0] - padding, padding : dx.shape[1] - padding]
+
+
+def _windows(layer: Any, x: Array) -> Array:
     """`(out height, out width, channels, kernel, kernel)`: what each output pixel sees; a view."""
-    kernel, stride = _side(layer), layer.stride  # type: ignore[attr-defined]
-    views = np.lib.stride_tricks.sliding_window_view(x, (kernel, kernel), axis=(0, 1))
-    return views[::stride, ::stride]
+    window = (layer.kernel, layer.kernel)
+    views: Array = np.lib.stride_tricks.sliding_window_view(x, window, axis=(0, 1))
+    return views[:: layer.stride, :: layer.stride]
 
 
-def _windows_back(layer: Layer, shape: tuple[int, ...], dwindows: Array) -> Array:
+def _windows_back(layer: Any, shape: tuple[int, ...], dwindows: Array) -> Array:
     """The gradient of the (padded) image from the gradient of its windows."""
-    kernel, stride = _side(layer), layer.stride  # type: ignore[attr-defined]
+    kernel, stride = layer.kernel, layer.stride
     dx = np.zeros(shape)
     for oy, ox in np.ndindex(*dwindows.shape[:2]):
         top, left = oy * stride, ox * stride
@@ -163,106 +180,89 @@ def _windows_back(layer: Layer, shape: tuple[int, ...], dwindows: Array) -> Arra
     return dx
 
 
-def _side(layer: Layer) -> int:
-    kernel: int = layer.kernel  # type: ignore[attr-defined]
-    return kernel
+def _convolution(products: str, products_dw: str, products_dx: str) -> Kind:
+    """A convolution from the einsums of its output, weights' gradient and windows' gradient."""
+
+    def forward(at: At) -> Array:
+        y: Array = np.einsum(products, _windows(at.layer, _padded(at)), at.weights) + at.biases
+        return y
+
+    def backward(at: At, dy: Array) -> Gradients:
+        padded = _padded(at)
+        dw = np.einsum(products_dw, _windows(at.layer, padded), dy)
+        dwindows = np.einsum(products_dx, dy, at.weights)
+        dx = _cropped(at, _windows_back(at.layer, padded.shape, dwindows))
+        return dx, dw, dy.sum(axis=(0, 1))
+
+    return Kind(forward, backward)
 
 
-def _cropped(x: Array, padding: int) -> Array:
-    return x[padding : x.shape[0] - padding, padding : x.shape[1] - padding]
+def _max_pool(at: At) -> Array:
+    largest: Array = _windows(at.layer, at.x).max(axis=(3, 4))
+    return largest
 
 
-def _conv(layer: Layer, weights: Array, biases: Array, x: Array) -> Array:
-    assert isinstance(layer, Conv2D)  # noqa: S101 - for the type checker
-    return (
-        np.einsum("yxckl,klcf->yxf", _windows(layer, _padded(x, layer.padding)), weights) + biases
-    )
-
-
-def _conv_back(layer: Layer, weights: Array, x: Array, dy: Array) -> Gradients:
-    assert isinstance(layer, Conv2D)  # noqa: S101
-    padded = _padded(x, layer.padding)
-    dw = np.einsum("yxckl,yxf->klcf", _windows(layer, padded), dy)
-    dwindows = np.einsum("yxf,klcf->yxckl", dy, weights)
-    dx = _cropped(_windows_back(layer, padded.shape, dwindows), layer.padding)
-    return dx, dw, dy.sum(axis=(0, 1))
-
-
-def _depthwise(layer: Layer, weights: Array, biases: Array, x: Array) -> Array:
-    assert isinstance(layer, DepthwiseConv2D)  # noqa: S101
-    return np.einsum("yxckl,klc->yxc", _windows(layer, _padded(x, layer.padding)), weights) + biases
-
-
-def _depthwise_back(layer: Layer, weights: Array, x: Array, dy: Array) -> Gradients:
-    assert isinstance(layer, DepthwiseConv2D)  # noqa: S101
-    padded = _padded(x, layer.padding)
-    dw = np.einsum("yxckl,yxc->klc", _windows(layer, padded), dy)
-    dwindows = np.einsum("yxc,klc->yxckl", dy, weights)
-    dx = _cropped(_windows_back(layer, padded.shape, dwindows), layer.padding)
-    return dx, dw, dy.sum(axis=(0, 1))
-
-
-def _max_pool(layer: Layer, weights: Array, biases: Array, x: Array) -> Array:
-    return _windows(layer, x).max(axis=(3, 4))
-
-
-def _max_pool_back(layer: Layer, weights: Array, x: Array, dy: Array) -> Gradients:
-    windows = _windows(layer, x)
+def _max_pool_back(at: At, dy: Array) -> Gradients:
+    windows = _windows(at.layer, at.x)
     flat = windows.reshape(*windows.shape[:3], -1)
     first = flat.argmax(axis=-1)  # the first one among equals
     chosen = first[..., None] == np.arange(flat.shape[-1])
     dwindows = (chosen * dy[..., None]).reshape(windows.shape)
-    return _windows_back(layer, x.shape, dwindows), _NONE, _NONE
+    return _windows_back(at.layer, at.x.shape, dwindows), _NONE, _NONE
 
 
-def _average_pool(layer: Layer, weights: Array, biases: Array, x: Array) -> Array:
-    return _windows(layer, x).mean(axis=(3, 4))
+def _average_pool(at: At) -> Array:
+    mean: Array = _windows(at.layer, at.x).mean(axis=(3, 4))
+    return mean
 
 
-def _average_pool_back(layer: Layer, weights: Array, x: Array, dy: Array) -> Gradients:
-    share = np.broadcast_to(dy[..., None, None] / _side(layer) ** 2, _windows(layer, x).shape)
-    return _windows_back(layer, x.shape, share), _NONE, _NONE
+def _average_pool_back(at: At, dy: Array) -> Gradients:
+    shape = _windows(at.layer, at.x).shape
+    share = np.broadcast_to(dy[..., None, None] / at.layer.kernel**2, shape)
+    return _windows_back(at.layer, at.x.shape, share), _NONE, _NONE
 
 
 # ---- kinds without windows ----
 
 
-def _global_average(layer: Layer, weights: Array, biases: Array, x: Array) -> Array:
-    return x.mean(axis=(0, 1))
+def _global_average(at: At) -> Array:
+    mean: Array = at.x.mean(axis=(0, 1))
+    return mean
 
 
-def _global_average_back(layer: Layer, weights: Array, x: Array, dy: Array) -> Gradients:
-    return np.broadcast_to(dy / (x.shape[0] * x.shape[1]), x.shape), _NONE, _NONE
+def _global_average_back(at: At, dy: Array) -> Gradients:
+    pixels = at.x.shape[0] * at.x.shape[1]
+    return np.broadcast_to(dy / pixels, at.x.shape), _NONE, _NONE
 
 
-def _flatten(layer: Layer, weights: Array, biases: Array, x: Array) -> Array:
-    return x.ravel()
+def _flatten(at: At) -> Array:
+    return at.x.ravel()
 
 
-def _flatten_back(layer: Layer, weights: Array, x: Array, dy: Array) -> Gradients:
-    return dy.reshape(x.shape), _NONE, _NONE
+def _flatten_back(at: At, dy: Array) -> Gradients:
+    return dy.reshape(at.x.shape), _NONE, _NONE
 
 
-def _relu(layer: Layer, weights: Array, biases: Array, x: Array) -> Array:
-    return np.maximum(x, 0.0)
+def _relu(at: At) -> Array:
+    return np.maximum(at.x, 0.0)
 
 
-def _relu_back(layer: Layer, weights: Array, x: Array, dy: Array) -> Gradients:
-    return np.where(x > 0.0, dy, 0.0), _NONE, _NONE
+def _relu_back(at: At, dy: Array) -> Gradients:
+    return np.where(at.x > 0.0, dy, 0.0), _NONE, _NONE
 
 
-def _tanh(layer: Layer, weights: Array, biases: Array, x: Array) -> Array:
-    return np.tanh(x)
+def _tanh(at: At) -> Array:
+    return np.tanh(at.x)
 
 
-def _tanh_back(layer: Layer, weights: Array, x: Array, dy: Array) -> Gradients:
-    return dy * (1.0 - np.tanh(x) ** 2), _NONE, _NONE
+def _tanh_back(at: At, dy: Array) -> Gradients:
+    return dy * (1.0 - np.tanh(at.x) ** 2), _NONE, _NONE
 
 
 KINDS: dict[type[Layer], Kind] = {
     Dense: Kind(_dense, _dense_back),
-    Conv2D: Kind(_conv, _conv_back),
-    DepthwiseConv2D: Kind(_depthwise, _depthwise_back),
+    Conv2D: _convolution("yxckl,klcf->yxf", "yxckl,yxf->klcf", "yxf,klcf->yxckl"),
+    DepthwiseConv2D: _convolution("yxckl,klc->yxc", "yxckl,yxc->klc", "yxc,klc->yxckl"),
     MaxPool2D: Kind(_max_pool, _max_pool_back),
     AveragePool2D: Kind(_average_pool, _average_pool_back),
     GlobalAveragePool2D: Kind(_global_average, _global_average_back),

@@ -1,8 +1,9 @@
 """The learner in NumPy float32: the operations of the C learner in their order, so its bits.
 
 docs/numerics.md is the contract of both. It runs where there is no C compiler, and it is what the
-native learner's bits are checked against. NumPy's own reductions (`sum`, `@`) add in an order of their
-own, so every sum here is either spelled out or `np.add.accumulate`, which adds from left to right.
+native learner's bits are checked against. NumPy's own reductions (`sum`, `@`) add in an order of
+their own, so every sum here is either spelled out or `np.add.accumulate`, which adds from left to
+right.
 """
 
 from __future__ import annotations
@@ -86,12 +87,12 @@ class ReferenceLearner:
     ) -> np.float32:
         """One sample forward and back; `learn` uses up each gradient. Returns the loss.
 
-        A loss that is not finite ends the step before anything learns.
+        A loss or an input that is not finite ends the step before anything learns.
         """
         values = self._forward(parameters, x)
         loss, dy = _LOSSES[self._spec.loss](values[-1].ravel(), t)
         learning = [i for i, layer in enumerate(self._layers) if layer.weights and mask >> i & 1]
-        if not np.isfinite(loss) or not learning:
+        if not _usable(loss, x) or not learning:
             return loss
         for index in range(len(self._layers) - 1, learning[0] - 1, -1):
             layer, y = self._layers[index], dy.reshape(self._layers[index].output_shape)
@@ -164,7 +165,11 @@ class _Run:
         loss = self.learner.step(self.parameters, x, t, self.mask, learn)
         self.loss_sum += float(loss)
         self.losses += 1
-        return bool(np.isfinite(loss))
+        return _usable(loss, x)
+
+
+def _usable(loss: np.float32, x: Floats) -> bool:
+    return bool(np.isfinite(loss) and np.isfinite(x).all())
 
 
 # ---- sums in a stated order ----
@@ -179,8 +184,8 @@ def _sum(terms: Floats) -> Floats:
     """Sum over the first axis, in order, from +0."""
     if len(terms) == 0:
         return np.zeros(terms.shape[1:], np.float32)
-    # From +0: 0 + t is t but for t = -0.
-    return np.add.accumulate(terms, axis=0)[-1] + _ZERO
+    total: Floats = np.add.accumulate(terms, axis=0)[-1]
+    return total + _ZERO  # as if from +0: that differs only where all terms are -0
 
 
 def _sum_of_products(count: int, width: int, products: Callable[[slice], Floats]) -> Floats:
@@ -281,7 +286,8 @@ class _Dense(_Layer):
 
     def forward(self, parameters: Parameters, x: Floats) -> Floats:
         matrix, column = self.matrix(parameters), x.reshape(-1, 1)
-        total = _sum_of_products(*matrix.shape, lambda rows: column[rows] * matrix[rows])
+        inputs, outputs = matrix.shape
+        total = _sum_of_products(inputs, outputs, lambda rows: column[rows] * matrix[rows])
         return total + parameters[self.bias_range]
 
     def input_gradient(self, parameters: Parameters, x: Floats, y: Floats, dy: Floats) -> Floats:
@@ -303,9 +309,10 @@ class _Dense(_Layer):
 class _Windowed(_Layer):
     """What convolutions and pools share: which input lies under which tap of which output pixel.
 
-    Images are lists of pixels here, `(pixels, channels)`. `under[pixel, tap]` is the input pixel, or the one
-    past the end, a pixel of zeros, for a tap in the padding. `over[pixel, i]` lists the (output pixel, tap)
-    pairs that see an input pixel, in order of taps; past the end, again, is nothing.
+    Images are lists of pixels here, `(pixels, channels)`. `under[pixel, tap]` is the input pixel,
+    or the one past the end, a pixel of zeros, for a tap in the padding. `over_pixel[pixel, i]` and
+    `over_tap[pixel, i]` list the output pixels and taps that see an input pixel, in order of taps;
+    past the end, again, is nothing.
     """
 
     def prepare(self, layer: Any) -> None:
@@ -327,13 +334,16 @@ def _input_pixels(layer: Any, input_shape: Any, output_shape: Any) -> Ints:
     padding = getattr(layer, "padding", 0)
     oy, ox, ky, kx = np.indices((*output_shape[:2], layer.kernel, layer.kernel))
     iy, ix = oy * layer.stride + ky - padding, ox * layer.stride + kx - padding
-    inside = (0 <= iy) & (iy < height) & (0 <= ix) & (ix < width)
-    under = np.where(inside, iy * width + ix, height * width)
+    inside = (iy >= 0) & (iy < height) & (ix >= 0) & (ix < width)
+    under: Ints = np.where(inside, iy * width + ix, height * width)
     return under.reshape(-1, layer.kernel**2)
 
 
 def _readers(under: Ints, inputs: int) -> tuple[Ints, Ints]:
-    """`(input pixels, most readers)` output pixels and taps, in order of taps; padded with one past the end."""
+    """`(input pixels, most readers)` output pixels and taps, in order of taps.
+
+    Shorter rows are filled up with one past the end.
+    """
     outputs, taps = under.shape
     pixel = under.T.ravel()  # in order of taps; within a tap an input has at most one reader
     order = np.argsort(pixel, kind="stable")
@@ -410,7 +420,7 @@ class _DepthwiseConv2D(_Windowed):
 
 class _MaxPool2D(_Windowed):
     def first_largest(self, x: Floats) -> Ints:
-        """`(output pixels, channels)`: the tap of the first largest value; NaN never wins, as in C."""
+        """`(output pixels, channels)`: the tap of the first largest value; NaN never wins."""
         values = self.pixels(x)[self.under]
         best, tap = values[:, 0], np.zeros((self.outputs, x.shape[-1]), np.intp)
         for index in range(1, self.taps):

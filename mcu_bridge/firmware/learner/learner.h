@@ -50,7 +50,7 @@ typedef enum {
     LEARNER_TOO_LARGE = 2,       /* more layers, values or parameters than the bounds above allow */
     LEARNER_ARENA_TOO_SMALL = 3, /* fewer bytes than learner_measure asks for */
     LEARNER_BAD_ARGUMENT = 4,    /* an unknown loss, an arena that is not aligned, an empty phase */
-    LEARNER_DIVERGED = 5         /* the loss is not a finite number */
+    LEARNER_DIVERGED = 5         /* the loss, or an input, is not a finite number */
 } learner_status_t;
 
 /* Kinds of layers. The numbers are part of the layer table's format: never reuse one. */
@@ -123,7 +123,8 @@ void learner_sample_loss(const learner_t *learner, const float *parameters, cons
 
 /* One step of online SGD: parameters <- parameters - rate * gradient of the sample's loss, for the
  * layers whose bit is set in `trainable` (bit i is layer i). *loss is the loss before the step.
- * Returns LEARNER_OK, or LEARNER_DIVERGED with the parameters untouched when the loss is not finite. */
+ * Returns LEARNER_OK, or LEARNER_DIVERGED with the parameters untouched when the loss or a value of x is not
+ * finite. */
 learner_status_t learner_train_sample(const learner_t *learner, float *parameters, const float *x, const float *t,
                                       float rate, uint64_t trainable, float *loss);
 
