@@ -16,10 +16,17 @@ from dataclasses import MISSING, Field, dataclass, field, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
-from tinyfleet.errors import InvalidInput, unknown_name
+from tinyfleet.errors import InvalidInput, one_line, unknown_name
 
 MAX_CONFIG_BYTES = 256 * 1024
 _TOML_TYPES: dict[str, type] = {"int": int, "float": float, "bool": bool, "str": str, "Path": str}
+_WORDS = {
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "true or false",
+    "str": "text",
+    "Path": "a path",
+}
 _TRUE, _FALSE = ("true", "1", "yes", "on"), ("false", "0", "no", "off")
 
 Settings = TypeVar("Settings")
@@ -112,7 +119,7 @@ class _Parser(argparse.ArgumentParser):
     """An ArgumentParser whose errors are ours: one line, raised."""
 
     def error(self, message: str) -> Any:
-        raise InvalidInput(f"{message}; see {self.prog} --help")
+        raise InvalidInput(f"{one_line(message)}; see {self.prog} --help")
 
 
 def _from_toml(path: Path, known: Mapping[str, Field[Any]]) -> dict[str, Any]:
@@ -124,7 +131,7 @@ def _from_toml(path: Path, known: Mapping[str, Field[Any]]) -> dict[str, Any]:
         document = tomllib.loads(text.decode("utf-8"))
     except OSError as error:
         raise InvalidInput(f"cannot read configuration {path}: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise InvalidInput(f"{path} is not valid TOML: {error}") from None
     for key in document:
         if key not in known:
@@ -158,28 +165,48 @@ def _parsed(where: str, entry: Field[Any], text: str) -> Any:
         else:
             value = {"int": int, "float": float, "Path": str, "str": str}[kind](text)
     except (ValueError, KeyError):
-        raise InvalidInput(f"{where} must be a {kind}, got '{text[:80]}'") from None
+        raise InvalidInput(f"{where} must be {_WORDS[kind]}, got '{one_line(text)}'") from None
     return _checked(where, entry, value)
 
 
 def _checked(where: str, entry: Field[Any], value: Any) -> Any:
     kind = _kind(entry)
     if kind == "float" and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value)
+        value = float(value) if abs(value) < 2**1023 else math.inf
     expected = _TOML_TYPES[kind]
-    if not isinstance(value, expected) or (kind == "int" and isinstance(value, bool)):
-        raise InvalidInput(f"{where} must be a {kind}, got {str(value)[:80]!r}")
-    low, high, choices = (entry.metadata[key] for key in ("low", "high", "choices"))
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        if not math.isfinite(value) or (low is not None and value < low):
-            raise InvalidInput(f"{where} must be at least {low}, got {value}")
-        if high is not None and value > high:
-            raise InvalidInput(f"{where} must be at most {high}, got {value}")
-    if choices and value not in choices:
-        raise InvalidInput(f"{where} must be one of {', '.join(choices)}, got '{value}'")
+    if type(value) != expected:  # noqa: E721 - a bool is an int, but no number that we take
+        raise InvalidInput(f"{where} must be {_WORDS[kind]}, got {_short(value)!r}")
+    if isinstance(value, str):
+        _check_text(where, value, entry.metadata["choices"])
+    elif kind != "bool":
+        _check_number(where, value, entry.metadata["low"], entry.metadata["high"])
     return Path(str(value)) if kind == "Path" else value
+
+
+def _check_number(where: str, value: Any, low: float | None, high: float | None) -> None:
+    if isinstance(value, float) and not math.isfinite(value):
+        raise InvalidInput(f"{where} must be a finite number, got {value}")
+    if low is not None and value < low:
+        raise InvalidInput(f"{where} must be at least {low}, got {_short(value)}")
+    if high is not None and value > high:
+        raise InvalidInput(f"{where} must be at most {high}, got {_short(value)}")
+
+
+def _check_text(where: str, value: str, choices: Sequence[str]) -> None:
+    if "\0" in value:
+        raise InvalidInput(f"{where} must not hold a zero byte")
+    if choices and value not in choices:
+        raise InvalidInput(f"{where} must be one of {', '.join(choices)}, got '{one_line(value)}'")
 
 
 def _kind(entry: Field[Any]) -> str:
     """The field's type by name; a `| None` means that it may stay unset."""
-    return str(entry.type).removesuffix(" | None")
+    name = entry.type.__name__ if isinstance(entry.type, type) else str(entry.type)
+    return name.removesuffix(" | None").rpartition(".")[2]
+
+
+def _short(value: Any) -> str:
+    try:
+        return str(value)[:80]
+    except ValueError:  # Python does not print whole numbers of thousands of digits
+        return "a huge number"

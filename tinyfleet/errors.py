@@ -45,4 +45,9 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> InvalidInput:
     names = sorted(known)
     near = difflib.get_close_matches(name, names, n=1)
     hint = f"did you mean '{near[0]}'?" if near else f"known: {', '.join(names)}"
-    return InvalidInput(f"unknown {kind} '{name[:80]}': {hint}")
+    return InvalidInput(f"unknown {kind} '{one_line(name)}': {hint}")
+
+
+def one_line(text: str) -> str:
+    """The beginning of a text that somebody sent, fit for a one-line message."""
+    return text[:80] if text.isprintable() else ascii(text[:80])[1:-1]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import time
 from typing import Any
 
@@ -33,12 +34,16 @@ class TextFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         pairs = "".join(f" {key}={_quoted(value)}" for key, value in _fields(record).items())
-        line = f"{_time(record)} {record.levelname} {record.name} {record.getMessage()}{pairs}"
+        phrase = record.getMessage().replace("\n", "\\n")
+        line = f"{_time(record)} {record.levelname} {record.name} {phrase}{pairs}"
         return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object a line: time, level, logger, message, then the fields."""
+    """One JSON object a line: time, level, logger, message, then the fields.
+
+    What JSON has no value for (paths, NaN) is written as text.
+    """
 
     def format(self, record: logging.LogRecord) -> str:
         entry = {
@@ -46,11 +51,12 @@ class JsonFormatter(logging.Formatter):
             "level": record.levelname.lower(),
             "logger": record.name,
             "message": record.getMessage(),
-            **_fields(record),
         }
+        for key, value in _fields(record).items():
+            entry[f"{key}_" if key in entry else key] = _json_value(value)
         if record.exc_info:
             entry["traceback"] = self.formatException(record.exc_info)
-        return json.dumps(entry, default=str)
+        return json.dumps(entry)
 
 
 def _fields(record: logging.LogRecord) -> dict[str, Any]:
@@ -63,6 +69,13 @@ def _time(record: logging.LogRecord) -> str:
     return f"{whole}.{int(record.msecs):03d}Z"
 
 
+def _json_value(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else str(value)
+    return value if isinstance(value, bool | int | None) else str(value)
+
+
 def _quoted(value: Any) -> str:
     text = str(value)
-    return text if text and not set(text) & set(' "=\n') else json.dumps(text)
+    is_plain = text and text.isprintable() and not set(text) & set(' "=')
+    return text if is_plain else json.dumps(text)

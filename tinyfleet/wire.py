@@ -159,7 +159,10 @@ def _struct(options: Mapping[str, Any]) -> struct_pb2.Struct:
 def _options(what: str, message: struct_pb2.Struct) -> dict[str, Any]:
     if message.ByteSize() > MAX_OPTIONS_BYTES:
         raise InvalidInput(f"{what} has more than {MAX_OPTIONS_BYTES} bytes")
-    options = json_format.MessageToDict(message)
+    try:
+        options = json_format.MessageToDict(message)
+    except (json_format.SerializeToJsonError, ValueError) as error:
+        raise InvalidInput(f"{what} holds what is no JSON value: {error}") from None
     return {name: _number(value) for name, value in options.items()}
 
 

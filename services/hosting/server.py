@@ -175,7 +175,7 @@ class ErrorTranslator(grpc.aio.ServerInterceptor):
 def check_loopback(address: str) -> None:
     """Raise InvalidInput unless `address` is host:port on loopback: there is no TLS here."""
     host, separator, port = address.rpartition(":")
-    if not separator or not port.isdigit() or int(port) > 65535:
+    if not (separator and port.isascii() and port.isdigit()) or int(port[:6]) > 65535:
         raise InvalidInput(f"listen must be host:port, got '{address[:80]}'")
     if host != "localhost" and not _is_loopback(host.strip("[]")):
         raise InvalidInput(
@@ -227,10 +227,15 @@ def _bind(server: grpc.aio.Server, listen: str) -> str:
 
 
 def _announce(port_file: Path | None, address: str) -> None:
-    if port_file is not None:
-        partial = port_file.with_suffix(".partial")
+    if port_file is None:
+        return
+    try:
+        partial = port_file.with_name(f"{port_file.name}.partial")
         partial.write_text(f"{address}\n", "utf-8")
         partial.replace(port_file)
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise InvalidInput(f"cannot write port file {port_file}: {reason}") from None
 
 
 def _stop_on_signals() -> asyncio.Event:

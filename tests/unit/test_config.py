@@ -1,0 +1,168 @@
+"""Settings come from where they should, and what is wrong with one is said in one line."""
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tinyfleet.config import Sources, load_settings, setting
+from tinyfleet.errors import InvalidInput
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Demo:
+    """Settings of every kind."""
+
+    name: str = setting(help="required name")
+    count: int = setting(3, help="how many, 100% of them", low=1, high=10)
+    pause_s: float = setting(0.5, help="seconds", low=0)
+    loud: bool = setting(False, help="whether to shout")
+    folder: Path = setting(Path("here"), help="where")  # noqa: RUF009
+    spare: Path | None = setting(None, help="another folder")  # noqa: RUF009
+    mode: str = setting("slow", help="how", choices=("slow", "fast"))
+
+
+def load(argv=(), environment=None, toml=None, tmp_path=None):
+    environment = dict(environment or {})
+    if toml is not None:
+        path = tmp_path / "demo.toml"
+        path.write_bytes(toml if isinstance(toml, bytes) else toml.encode())
+        environment["TINYFLEET_DEMO_CONFIG"] = str(path)
+    return load_settings(Demo, "demo", "A demo.", Sources(list(argv), environment))
+
+
+def refusal(**sources):
+    with pytest.raises(InvalidInput) as caught:
+        load(**sources)
+    message = str(caught.value)
+    assert len(message.splitlines()) == 1
+    assert len(message) < 400
+    return message
+
+
+NAMED = {"TINYFLEET_DEMO_NAME": "me"}
+
+
+def test_defaults_hold_where_nothing_is_set():
+    assert load(environment=NAMED) == Demo(name="me")
+
+
+def test_later_sources_win(tmp_path):
+    toml = 'name = "toml"\ncount = 4\npause_s = 1\nloud = true\nfolder = "/t"\nmode = "fast"\n'
+    environment = {"TINYFLEET_DEMO_COUNT": "5", "TINYFLEET_DEMO_LOUD": "off"}
+    found = load(["--count", "6", "--name=flag"], environment, toml, tmp_path)
+    assert found == Demo(
+        name="flag", count=6, pause_s=1.0, loud=False, folder=Path("/t"), mode="fast"
+    )
+
+
+def test_the_flag_names_the_file_before_the_environment(tmp_path):
+    other = tmp_path / "other.toml"
+    other.write_text('name = "other"')
+    found = load(["--config", str(other)], toml='name = "demo"', tmp_path=tmp_path)
+    assert found.name == "other"
+
+
+def test_whole_numbers_are_floats_where_floats_are_wanted():
+    assert isinstance(load(["--pause-s", "2"], NAMED).pause_s, float)
+
+
+def test_variables_of_other_processes_are_none_of_ours():
+    assert load(environment={**NAMED, "TINYFLEET_OTHER_COUNT": "9"}).count == 3
+
+
+@pytest.mark.parametrize(
+    ("argv", "reason"),
+    [
+        (["--cuont", "4"], "unrecognized arguments: --cuont 4"),
+        (["--coun", "4"], "unrecognized arguments"),
+        (["--count"], "expected one argument"),
+        (["--count", "many"], "--count must be a whole number, got 'many'"),
+        (["--count", "1.5"], "--count must be a whole number"),
+        (["--count", "0"], "--count must be at least 1, got 0"),
+        (["--count", "11"], "--count must be at most 10, got 11"),
+        (["--count", "9" * 5000], "--count must be a whole number"),
+        (["--pause-s", "nan"], "--pause-s must be a finite number, got nan"),
+        (["--pause-s", "inf"], "--pause-s must be a finite number, got inf"),
+        (["--pause-s=-1"], "--pause-s must be at least 0, got -1"),
+        (["--pause-s", "-1"], "--pause-s must be at least 0, got -1"),
+        (["--loud", "maybe"], "--loud must be true or false, got 'maybe'"),
+        (["--mode", "medium"], "--mode must be one of slow, fast, got 'medium'"),
+        (["--folder", "a\0b"], "zero byte"),
+        (["--config", "/nowhere/x.toml"], "cannot read configuration /nowhere/x.toml"),
+        (["--config", "/"], "cannot read configuration /"),
+    ],
+)
+def test_a_wrong_flag_is_named(argv, reason):
+    assert reason in refusal(argv=argv, environment=NAMED)
+
+
+def test_a_missing_setting_names_the_flag_and_the_variable():
+    assert refusal() == "'name' is not set: give --name or TINYFLEET_DEMO_NAME"
+
+
+def test_a_misspelled_variable_is_refused_with_the_right_one():
+    message = refusal(environment={**NAMED, "TINYFLEET_DEMO_CUONT": "4"})
+    assert "did you mean 'TINYFLEET_DEMO_COUNT'?" in message
+
+
+@pytest.mark.parametrize(
+    ("toml", "reason"),
+    [
+        ("cuont = 4", "did you mean 'count'?"),
+        ("[section]\nx = 1", "unknown key 'section'"),
+        ("count = 4.0", "count must be a whole number, got '4.0'"),
+        ("count = true", "count must be a whole number"),
+        ("loud = 1", "loud must be true or false"),
+        ("name = 3", "name must be text"),
+        ("name = 0x" + "f" * 5000, "name must be text, got 'a huge number'"),
+        ("folder = 3", "folder must be a path"),
+        ("pause_s = false", "pause_s must be a number"),
+        ("pause_s = nan", "finite"),
+        ("pause_s = 0x" + "f" * 300, "finite"),
+        ("count = 0x" + "f" * 5000, "count must be at most 10, got a huge number"),
+        ("count = " + "9" * 5000, "not valid TOML"),
+        ("count = ", "not valid TOML"),
+        ("name = " + "[" * 20000, "not valid TOML"),
+        (b"name = '\xff'", "not valid TOML"),
+        (b"#" * (256 * 1024 + 1), "at most"),
+    ],
+)
+def test_a_wrong_file_is_named_with_its_key(toml, reason, tmp_path):
+    message = refusal(toml=toml, tmp_path=tmp_path)
+    assert reason in message
+    assert "demo.toml" in message
+
+
+def test_help_shows_every_flag_and_default_within_80_columns(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    with pytest.raises(SystemExit) as end:
+        load(["--help"])
+    assert end.value.code == 0
+    text = capsys.readouterr().out
+    assert max(len(line) for line in text.splitlines()) <= 80
+    words = ["--pause-s", "default: 0.5", "slow|fast", "default: none", "required", "100% of them"]
+    assert [word for word in words if word not in text] == []
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    flags=st.dictionaries(
+        st.sampled_from([entry.name for entry in dataclasses.fields(Demo)]), st.text(max_size=20)
+    )
+)
+def test_any_text_is_taken_or_refused_in_one_line(flags):
+    argv = [f"--{name.replace('_', '-')}={text}" for name, text in flags.items()]
+    found, refused = None, ""
+    try:
+        found = load(argv, NAMED)
+    except InvalidInput as error:
+        refused = str(error)
+    if found is None:
+        assert len(refused.splitlines()) == 1
+    else:
+        assert 1 <= found.count <= 10
+        assert found.pause_s >= 0
+        assert found.mode in ("slow", "fast")
