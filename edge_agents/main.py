@@ -9,6 +9,8 @@ from __future__ import annotations
 import os
 import sys
 
+from edge_agents.footprint import trim_imports
+
 EXIT_INVALID = 2
 EXIT_UNREACHABLE = 3
 EXIT_SUPERSEDED = 4
@@ -16,8 +18,7 @@ EXIT_SUPERSEDED = 4
 
 def main() -> None:
     """Run the agent; exits with a status code."""
-    _quieten_libraries()
-    # Only now: the libraries read the environment when they are imported.
+    trim_imports()
     import asyncio
 
     from edge_agents.settings import load_agent_settings
@@ -36,12 +37,6 @@ def main() -> None:
     except TinyFleetError as error:
         print(f"tinyfleet-agent: {error}", file=sys.stderr)  # noqa: T201 - there may be no logs yet
         sys.exit(_status_of(error))
-
-
-def _quieten_libraries() -> None:
-    """One thread is all the agent computes with, and its log speaks of lost peers itself."""
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
 
 def _status_of(error: Exception) -> int:

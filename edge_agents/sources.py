@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -18,6 +19,15 @@ MAX_OWN_BYTES = (
     256 * 1024 * 1024
 )  # our choice: own data are held in memory, and a Pi has 1 GB or more
 _ARRAYS = ("inputs", "targets")
+_UNREADABLE = (
+    InvalidInput,
+    ValueError,  # pickles, damaged headers
+    EOFError,
+    NotImplementedError,  # compressed in a way that zipfile does not know
+    RuntimeError,  # encrypted
+    zipfile.BadZipFile,
+    zlib.error,
+)
 
 
 class SampleSource(Protocol):
@@ -86,7 +96,7 @@ def load_own_data(path: Path) -> FileSource:
         raise InvalidInput(f"cannot read own data {path}: {error.strerror or error}") from None
     except KeyError:
         raise InvalidInput(f"own data {path} must hold the arrays inputs and targets") from None
-    except (InvalidInput, ValueError, EOFError, zipfile.BadZipFile) as error:
+    except _UNREADABLE as error:
         raise InvalidInput(f"own data {path} cannot be used: {error}") from None
 
 
@@ -103,7 +113,8 @@ def _rows(array: np.ndarray[Any, Any]) -> Floats:
         raise InvalidInput(
             f"arrays must hold real numbers and a sample, got {array.dtype} {array.shape}"
         )
-    return np.ascontiguousarray(array.reshape(len(array), -1), np.float32)
+    with np.errstate(over="ignore"):  # infinities are refused below, like those of the file
+        return np.ascontiguousarray(array.reshape(len(array), -1), np.float32)
 
 
 def _checked(inputs: Floats, targets: Floats) -> Samples:

@@ -17,7 +17,12 @@ from tinyfleet.model.spec import Parameters
 from tinyfleet.run import RunSpec
 from tinyfleet.strategies.plan import TrainingPlan
 from tinyfleet.v1 import aggregator_pb2 as agg
-from tinyfleet.v1 import aggregator_pb2_grpc, coordinator_pb2_grpc
+from tinyfleet.v1 import (
+    aggregator_pb2_grpc,
+    coordinator_pb2_grpc,
+    metrics_pb2,
+    metrics_pb2_grpc,
+)
 from tinyfleet.v1 import coordinator_pb2 as co
 from tinyfleet.wire import parameters_to_bytes, plan_to_message, run_to_message
 
@@ -140,10 +145,25 @@ class AggregatorPeer(aggregator_pb2_grpc.AggregatorServiceServicer):
             )
 
 
+class MetricsPeer(metrics_pb2_grpc.MetricsServiceServicer):
+    """Keeps the samples it gets."""
+
+    def __init__(self) -> None:
+        self.samples: asyncio.Queue[metrics_pb2.Sample] = asyncio.Queue()
+
+    async def Report(  # noqa: N802
+        self, request: metrics_pb2.ReportRequest, context: Any
+    ) -> metrics_pb2.ReportResponse:
+        for sample in request.samples:
+            self.samples.put_nowait(sample)
+        return metrics_pb2.ReportResponse()
+
+
 @asynccontextmanager
 async def listening(
     coordinator: CoordinatorPeer | None = None,
     aggregator: AggregatorPeer | None = None,
+    metrics: MetricsPeer | None = None,
     address: str = "127.0.0.1:0",
 ) -> AsyncIterator[str]:
     """A server for the given peers; gives its address."""
@@ -152,6 +172,8 @@ async def listening(
         coordinator_pb2_grpc.add_CoordinatorServiceServicer_to_server(coordinator, server)
     if aggregator is not None:
         aggregator_pb2_grpc.add_AggregatorServiceServicer_to_server(aggregator, server)
+    if metrics is not None:
+        metrics_pb2_grpc.add_MetricsServiceServicer_to_server(metrics, server)
     port = server.add_insecure_port(address)
     await server.start()
     try:

@@ -10,7 +10,7 @@ from typing import Any
 import grpc
 import numpy as np
 import pytest
-from agent_peers import AggregatorPeer, CoordinatorPeer, Visit, listening
+from agent_peers import AggregatorPeer, CoordinatorPeer, MetricsPeer, Visit, listening
 
 from edge_agents.agent import Agent
 from edge_agents.session import GaveUp, Superseded
@@ -69,13 +69,16 @@ class Fleet:
 
 @asynccontextmanager
 async def fleet(
-    aggregator: AggregatorPeer | None = None, heartbeat_ms: int = 10_000, **settings: Any
+    aggregator: AggregatorPeer | None = None,
+    heartbeat_ms: int = 10_000,
+    metrics: str = "",
+    **settings: Any,
 ) -> AsyncIterator[Fleet]:
     """An agent that attends, with its peers; ends it unless the test has done so."""
     aggregator = aggregator or AggregatorPeer()
     async with AsyncExitStack() as stack:
         address = await stack.enter_async_context(listening(aggregator=aggregator))
-        coordinator = CoordinatorPeer(address, heartbeat_ms)
+        coordinator = CoordinatorPeer(address, heartbeat_ms, metrics)
         address = await stack.enter_async_context(listening(coordinator=coordinator))
         chosen = AgentSettings(coordinator=address, name="pi-1", reconnect_s=0.2, **settings)
         stop = asyncio.Event()
@@ -421,3 +424,28 @@ async def test_stop_while_training_still_delivers() -> None:
         await asyncio.sleep(0.05)
         await f.leave()
         assert f.aggregator.updates.get_nowait()[0].assignment_id == expected_id
+
+
+async def test_measurements_of_a_training_reach_the_metrics_service() -> None:
+    metrics = MetricsPeer()
+    async with listening(metrics=metrics) as address, fleet(metrics=address) as f:
+        visit = await f.visit()
+        visit.brief(RUN, SPEC)
+        visit.assign(RUN, 3, PLAN, START)
+        header, _ = await f.update()
+        samples = [await soon(metrics.samples.get()) for _ in range(3)]
+        assert {(s.run_id, s.round, s.source) for s in samples} == {(RUN, 3, "pi-1")}
+        values = {s.name: s.value for s in samples}
+        assert values["training_loss"] == header.loss
+        assert values["training_samples"] == 32
+        assert values["training_seconds"] == pytest.approx(header.training_us / 1e6)
+
+
+async def test_metrics_service_that_is_not_there_does_not_matter() -> None:
+    async with fleet(metrics="127.0.0.1:1") as f:
+        visit = await f.visit()
+        visit.brief(RUN, SPEC)
+        for index in range(20):
+            visit.assign(RUN, index, PLAN, START)
+            await f.update()
+        await f.leave()

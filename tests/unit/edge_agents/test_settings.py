@@ -1,0 +1,56 @@
+"""Settings that cannot work are refused before anything is opened."""
+
+from pathlib import Path
+
+import pytest
+
+from edge_agents.settings import load_agent_settings
+from tinyfleet.config import Sources
+from tinyfleet.errors import InvalidInput
+
+
+def load(*argv: str, **environment: str):
+    return load_agent_settings(Sources(argv, environment))
+
+
+def test_name_is_made_from_the_host(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("socket.gethostname", lambda: "pi four.lab")
+    assert load().name == "pi-four.lab"
+
+
+def test_flag_wins_over_the_environment() -> None:
+    assert load(TINYFLEET_AGENT_NAME="pi-1").name == "pi-1"
+    assert load("--name", "pi-2", TINYFLEET_AGENT_NAME="pi-1").name == "pi-2"
+
+
+def test_data_of_the_environment_is_honoured(tmp_path: Path) -> None:
+    assert load(TINYFLEET_DATA=str(tmp_path)).data == tmp_path
+    here = tmp_path / "here"
+    here.mkdir()
+    assert load("--data", str(here), TINYFLEET_DATA=str(tmp_path)).data == here
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (("--name", "a b"), "name must be"),
+        (("--name", "a" * 65), "name must be"),
+        (("--coordinator", "nowhere"), "host:port"),
+        (("--coordinator", "host:0"), "host:port"),
+        (("--coordinator", "host:65536"), "host:port"),
+        (("--engine", "gpu"), "auto, native, reference"),
+        (("--reconnect-s", "0"), "at least 0.1"),
+        (("--give-up-s", "-1"), "at least 0"),
+        (("--data", "no/such/file"), "--data or TINYFLEET_DATA"),
+        (("--nmae", "x"), "--nmae"),
+    ],
+)
+def test_impossible_setting_is_refused_in_one_line(argv: tuple[str, ...], message: str) -> None:
+    with pytest.raises(InvalidInput, match=message) as caught:
+        load(*argv)
+    assert "\n" not in str(caught.value)
+
+
+def test_unknown_variable_is_refused() -> None:
+    with pytest.raises(InvalidInput, match="TINYFLEET_AGENT_NAME"):
+        load(TINYFLEET_AGENT_NMAE="x")
