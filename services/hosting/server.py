@@ -197,7 +197,7 @@ def _translated_unary(method: Any) -> Any:
         except grpc.aio.AbortError:
             raise
         except Exception as error:  # noqa: BLE001 - the table decides, the rest is logged
-            await context.abort(*status_of(error))
+            await _end(context, error)
 
     return call
 
@@ -210,9 +210,19 @@ def _translated_stream(method: Any) -> Any:
         except grpc.aio.AbortError:
             raise
         except Exception as error:  # noqa: BLE001 - the table decides, the rest is logged
-            await context.abort(*status_of(error))
+            await _end(context, error)
 
     return call
+
+
+async def _end(context: Any, error: Exception) -> None:
+    """End a call with the error's status; one whose caller is gone is cancelled: nobody listens."""
+    try:
+        if isinstance(error, grpc.aio.InternalError):
+            raise error
+        await context.abort(*status_of(error))
+    except grpc.aio.InternalError:
+        raise asyncio.CancelledError from None
 
 
 def _bind(server: grpc.aio.Server, listen: str) -> str:
