@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,7 @@ from tinyfleet.tasks.base import FewShotProblem, Task, check_shots
 
 MAX_TASKS = 1_000_000
 MAX_PASSES = 1_000
+QUICK_TASKS = 100
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,10 @@ class EvaluationSettings:
                 raise unknown_name("evaluation setting", name, known)
         given = {name: value for name, value in chosen.items() if value is not None}
         return cls(**{**task.recommended_evaluation, **given})
+
+    def quick(self) -> EvaluationSettings:
+        """The same on the first 100 problems at most and without a curve, for tests on the way."""
+        return replace(self, tasks=min(self.tasks, QUICK_TASKS), curve_tasks=0)
 
 
 @dataclass(frozen=True)
