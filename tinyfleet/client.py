@@ -31,6 +31,7 @@ from tinyfleet.v1 import (
 from tinyfleet.wire import parameters_from_bytes, run_from_message, run_to_message
 
 CALL_TIMEOUT_S = 10.0
+_OPTIONS = (("grpc.enable_http_proxy", 0),)  # a fleet is reached directly
 ENDED = (
     coordinator_pb2.RUN_STATUS_FINISHED,
     coordinator_pb2.RUN_STATUS_STOPPED,
@@ -50,7 +51,7 @@ class Fleet:
     def __init__(self, coordinator: str, timeout_s: float = CALL_TIMEOUT_S) -> None:
         self._address = coordinator
         self._timeout_s = timeout_s
-        self._channel = grpc.insecure_channel(coordinator)
+        self._channel = grpc.insecure_channel(coordinator, options=_OPTIONS)
         self._coordinator = coordinator_pb2_grpc.CoordinatorServiceStub(self._channel)
 
     def __enter__(self) -> Self:
@@ -111,7 +112,7 @@ class Fleet:
         run = self.get_run(run_id)
         spec = run_from_message(run.spec)
         request = aggregator_pb2.FetchModelRequest(run_id=run_id, version=version)
-        with grpc.insecure_channel(run.aggregator) as channel:
+        with grpc.insecure_channel(run.aggregator, options=_OPTIONS) as channel:
             stub = aggregator_pb2_grpc.AggregatorServiceStub(channel)
             try:
                 found, data = _joined(stub.FetchModel(request, timeout=10 * self._timeout_s))

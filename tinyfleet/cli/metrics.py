@@ -184,17 +184,15 @@ def summary(run_id: str, address: str, coordinator: str, as_json: bool) -> None:
         _print_summary(rows)
 
 
-def print_summary(address: str, run_id: str) -> None:
-    """Print a run at a glance, once its last reports have arrived; takes a second or a few."""
-    with Metrics(address) as metrics:
-        rows = _settled(metrics, run_id)
+def print_summary(rows: Sequence[Row]) -> None:
+    """Print a run at a glance, as `settled_summary` gives it."""
     if rows:
         _print_summary(rows)
     else:
         note("the metrics service has no samples of this run")
 
 
-def _settled(metrics: Metrics, run_id: str) -> list[Row]:
+def settled_summary(metrics: Metrics, run_id: str) -> list[Row]:
     """The summary when no sample has come for as long as a reporter waits."""
     began = changed = time.monotonic()
     rows, known = [], -1

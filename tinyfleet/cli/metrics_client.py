@@ -55,6 +55,25 @@ class Metrics:
         request = metrics_pb2.SummarizeRequest(run_id=run_id)
         return list(self._call(self._stub.Summarize, request).metrics)
 
+    def losses(self, run_id: str, rounds: int, points: int = 256) -> list[tuple[float, float]]:
+        """The training loss over a run: `(middle in rounds, mean)` of equal stretches of rounds."""
+        width = -(-rounds // points)
+        found = []
+        for first in range(0, rounds, width):
+            where = metrics_pb2.Filter(
+                run_id=run_id,
+                source="coordinator",
+                name="round_loss",
+                first_round=first,
+                last_round=first + width - 1,
+            )
+            request = metrics_pb2.QueryRequest(
+                filter=where, aggregation=metrics_pb2.AGGREGATION_MEAN
+            )
+            means = [group.value for group in self.query(request).groups if group.count]
+            found += [(first + width / 2, mean) for mean in means]
+        return found
+
     def watch(self, which: metrics_pb2.Filter) -> Iterator[metrics_pb2.WatchResponse]:
         """Samples as they arrive; raises Unreachable when the service goes."""
         try:

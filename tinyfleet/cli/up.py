@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -17,7 +18,8 @@ from tinyfleet.cli.console import RoundProgress, json_option, note, print_json
 from tinyfleet.cli.exits import Interrupted
 from tinyfleet.cli.live_tests import LiveTests
 from tinyfleet.cli.local_fleet import LocalFleet, open_folder
-from tinyfleet.cli.metrics import print_summary
+from tinyfleet.cli.metrics import print_summary, settled_summary
+from tinyfleet.cli.metrics_client import Metrics
 from tinyfleet.cli.options import (
     EvaluationOptions,
     RunOptions,
@@ -28,11 +30,10 @@ from tinyfleet.cli.options import (
 from tinyfleet.cli.outcome import Outcome, keep_outcome, make_folder, print_outcome
 from tinyfleet.cli.run import states
 from tinyfleet.client import Fleet
-from tinyfleet.errors import InvalidInput, Refused
+from tinyfleet.errors import InvalidInput, Refused, TinyFleetError
 from tinyfleet.evaluation import EvaluationSettings, evaluate
 from tinyfleet.learner import make_learner
 from tinyfleet.learner.protocol import Learner
-from tinyfleet.reports.history import LossHistory
 from tinyfleet.run import RunSpec
 from tinyfleet.tasks import Task
 from tinyfleet.v1 import coordinator_pb2
@@ -85,10 +86,10 @@ def command(
             _say_where(local, agents)
         with Fleet(local.coordinator) as fleet:
             local.wait_for_agents(fleet)
-            outcome = session.train(local, fleet, quiet=as_json)
+            outcome, summary = session.train(local, fleet, quiet=as_json)
         if out is not None:
             keep_outcome(out, outcome, task, session.learner)
-        _print(outcome, local.metrics, out, as_json)
+        _print(outcome, summary, out, as_json)
         if stay:
             _stay(local)
 
@@ -104,16 +105,20 @@ class _Session:
     test_every: int
     engine: str
 
-    def train(self, local: LocalFleet, fleet: Fleet, quiet: bool) -> Outcome:
-        """Run it to its end; raises Refused when it does not finish."""
+    def train(
+        self, local: LocalFleet, fleet: Fleet, quiet: bool
+    ) -> tuple[Outcome, list[dict[str, Any]]]:
+        """Run it to its end; gives what came out and what the metrics service says of it.
+
+        Raises Refused when the run does not finish.
+        """
         began = time.perf_counter()
         run_id = fleet.create_run(self.spec).run_id
         learner = make_learner(self.spec.model, self.engine)  # a learner belongs to one thread
         tests = LiveTests(fleet, run_id, self.task, learner, self.settings, self.test_every)
-        history = LossHistory()
         try:
             with tests:
-                end = _follow(local, fleet, run_id, history, tests, quiet)
+                end = _follow(local, fleet, run_id, tests, quiet)
         except KeyboardInterrupt:
             raise Interrupted(f"interrupted: run {run_id} and its fleet are stopped") from None
         wall_s = time.perf_counter() - began
@@ -121,7 +126,8 @@ class _Session:
             raise Refused(f"run {run_id} did not finish: {end.message or 'it was stopped'}")
         parameters = fleet.fetch_checkpoint(run_id).parameters
         evaluation = evaluate(self.learner, parameters, self.task, self.settings)
-        return Outcome(
+        summary, losses = _ask_metrics(local.metrics, run_id, self.spec.rounds)
+        outcome = Outcome(
             run=self.spec,
             run_id=run_id,
             parameters=parameters,
@@ -131,9 +137,10 @@ class _Session:
             bytes_down=end.bytes_down,
             diverged=end.diverged,
             wall_s=wall_s,
-            losses=tuple(history.points()),
+            losses=losses,
             tests=(*tests.results, (self.spec.rounds, evaluation)),
         )
+        return outcome, summary
 
 
 @contextlib.contextmanager
@@ -158,12 +165,7 @@ def _say_where(local: LocalFleet, agents: int) -> None:
 
 
 def _follow(
-    local: LocalFleet,
-    fleet: Fleet,
-    run_id: str,
-    history: LossHistory,
-    tests: LiveTests,
-    quiet: bool,
+    local: LocalFleet, fleet: Fleet, run_id: str, tests: LiveTests, quiet: bool
 ) -> coordinator_pb2.Run:
     """Show progress until the run ends; gives its last state."""
     state, said = fleet.get_run(run_id), ""
@@ -171,7 +173,6 @@ def _follow(
         for state in states(fleet, run_id):
             local.check()
             if state.rounds_done:
-                history.add(state.rounds_done - 1, state.loss)
                 sent = state.bytes_up + state.bytes_down
                 progress.update(state.rounds_done, state.loss, sent)
                 tests.reached(state.rounds_done)
@@ -181,12 +182,26 @@ def _follow(
     return state
 
 
-def _print(outcome: Outcome, metrics: str, out: Path | None, as_json: bool) -> None:
+def _ask_metrics(
+    address: str, run_id: str, rounds: int
+) -> tuple[list[dict[str, Any]], tuple[tuple[float, float], ...]]:
+    """The run at a glance and its training loss, as the metrics service answers."""
+    try:
+        with Metrics(address) as metrics:
+            return settled_summary(metrics, run_id), tuple(metrics.losses(run_id, rounds))
+    except TinyFleetError as error:
+        note(f"no metrics of this run: {error}")
+        return [], ()
+
+
+def _print(
+    outcome: Outcome, summary: list[dict[str, Any]], out: Path | None, as_json: bool
+) -> None:
     if as_json:
         print_json(outcome.to_document())
         return
     print_outcome(outcome)
-    print_summary(metrics, outcome.run_id)
+    print_summary(summary)
     if out is not None:
         note(f"kept in {out}: " + ", ".join(sorted(file.name for file in out.iterdir())))
 
