@@ -1,4 +1,4 @@
-"""Builds of the C learner from this source tree, with the warnings that are errors on the firmware."""
+"""Builds of the C learner from this source tree, with the warnings that the firmware forbids."""
 
 import os
 import subprocess

@@ -7,8 +7,8 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from builds import build  # noqa: E402 - after the path above
-from networks import NETWORKS  # noqa: E402
+from builds import build
+from networks import NETWORKS
 
 
 @pytest.fixture(scope="session")

@@ -28,7 +28,7 @@ def chosen(name, shape, loss, *layers):
     return ModelSpec(name, shape, layers, loss)
 
 
-# Every layer kind above and below layers with weights, both losses, shapes that no vector length divides.
+# Every layer kind above and below layers with weights, both losses, awkward shapes.
 NETWORKS = {
     spec.name: spec
     for spec in (

@@ -1,11 +1,11 @@
-"""The C learner and the NumPy reference compute the same bits: outputs, losses, parameters, counts."""
+"""The C learner and the NumPy reference share every bit: outputs, losses, parameters, counts."""
 
 import numpy as np
 import pytest
 from builds import needs_gcc
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from networks import draw_parameters, draw_samples, networks, phases
+from networks import NETWORKS, draw_parameters, draw_samples, networks, phases
 
 from tinyfleet.learner.native import NativeLearner
 from tinyfleet.learner.protocol import Samples
@@ -94,8 +94,6 @@ def test_an_input_that_is_not_finite_is_reported(library, network, bad, seed):
 @needs_gcc
 def test_the_zero_inputs_weights_keep_their_sign(library):
     """A zero input leaves its weights as they are: the two learners skip it alike."""
-    from networks import NETWORKS
-
     spec = NETWORKS["one_dense"]
     samples = Samples(np.zeros((1, 3), np.float32), np.full((1, 2), -1.0, np.float32))
     parameters = np.full(spec.parameter_count, -0.0, np.float32)

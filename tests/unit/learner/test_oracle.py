@@ -18,8 +18,8 @@ def test_every_layer_kind_is_among_the_tested_networks():
 
 @pytest.mark.parametrize("sample", range(3))
 def test_the_gradient_is_the_finite_difference(network, sample, seed):
-    # Central differences are off by STEP^2 f'''/6, about 1e-12 here, and by the rounding of two losses
-    # of size about 1: 2^-52 / STEP, about 2e-10. 2e-8 leaves room for larger losses and derivatives.
+    # Central differences are off by STEP^2 f'''/6, about 1e-12 here, and by the rounding of two
+    # losses of size about 1: 2^-52 / STEP, about 2e-10. 2e-8 leaves room for larger losses.
     samples = draw_samples(network, 3, seed)
     parameters = draw_parameters(network, seed).astype(np.float64)
     x, t = samples.inputs[sample].astype(float), samples.targets[sample].astype(float)
