@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import queue
 import threading
-from dataclasses import replace
 from types import TracebackType
 from typing import Self
 
@@ -14,8 +13,6 @@ from tinyfleet.errors import TinyFleetError
 from tinyfleet.evaluation import Evaluation, EvaluationSettings, evaluate
 from tinyfleet.learner.protocol import Learner
 from tinyfleet.tasks import Task
-
-MAX_TASKS = 100  # our choice: enough to draw a curve, cheap enough not to slow the fleet down
 
 
 class LiveTests:
@@ -36,7 +33,7 @@ class LiveTests:
     ) -> None:
         self.results: list[tuple[int, Evaluation]] = []
         self._fleet, self._run_id, self._task, self._learner = fleet, run_id, task, learner
-        self._settings = replace(settings, tasks=min(settings.tasks, MAX_TASKS), curve_tasks=0)
+        self._settings = settings.quick()
         self._every = every
         self._next = every
         self._wanted: queue.Queue[bool] = queue.Queue(maxsize=1)
