@@ -13,6 +13,7 @@ from weakref import WeakValueDictionary
 
 import tinyfleet
 from edge_agents.delivery import Delivery
+from edge_agents.footprint import give_back_memory
 from edge_agents.session import Attendance, Identity, Patience
 from edge_agents.settings import AgentSettings
 from edge_agents.sources import SampleSource, TaskSource, load_own_data
@@ -129,10 +130,16 @@ class LocalPreparation:
         return await self._thread.run(lambda: self._prepare(spec))
 
     def _prepare(self, spec: RunSpec) -> PreparedRun:
-        source: SampleSource = self._own or TaskSource(self._task(spec), spec.seed)
+        source: SampleSource = self._own or self._task_source(spec)
         source.check(spec.model)
         trainer = LocalTrainer(make_learner(spec.model, self._engine), self._thread)
+        give_back_memory()
         return PreparedRun(spec, source, trainer)
+
+    def _task_source(self, spec: RunSpec) -> TaskSource:
+        source = TaskSource(self._task(spec), spec.seed)
+        source.draw(round=0, slot=0, count=1)  # now, not in the first round, the data are read
+        return source
 
     def _task(self, spec: RunSpec) -> Task:
         key = json.dumps([spec.task, dict(spec.task_options)], sort_keys=True)

@@ -22,6 +22,8 @@ _OPTIONS = [
     ("grpc.keepalive_timeout_ms", 20_000),
     ("grpc.http2.max_pings_without_data", 0),
     ("grpc.http2.bdp_probe", 0),  # its pings would cost more bytes than small rounds have to spare
+    # Without the probes windows do not grow: this one holds a chunk of a large model.
+    ("grpc.http2.lookahead_bytes", 256 * 1024),
     ("grpc.max_receive_message_length", 4 * 1024 * 1024),
 ]
 
@@ -60,5 +62,8 @@ def lost_calls() -> Iterator[None]:
 
 
 def _reason(error: grpc.aio.AioRpcError) -> str:
-    details = (error.details() or "").strip().split("\n")[0][:200]
+    details = (error.details() or "").strip().split("\n")[0]
+    if details.startswith("failed to connect"):  # then it tells the same three times over
+        details = details.rpartition(": ")[2]
+    details = details[:200]
     return f"{error.code().name.lower()}: {details}" if details else error.code().name.lower()

@@ -1,15 +1,19 @@
-"""Keeps the process small; called before anything else is imported.
+"""Keeps the process small.
 
-Measured with benchmarks/agent_memory.py on x86-64, CPython 3.11: OpenSSL is 5 of 58 MB.
+Measured with benchmarks/agent_memory.py on x86-64, CPython 3.11: of 63 MB, OpenSSL is 4 to 5, and
+one heap and given-back pages save 1.
 """
 
 from __future__ import annotations
 
+import ctypes
 import importlib.util
 import os
 import sys
+from typing import Any
 
 # CPython's own SHA-2 (3.12 on; 3.11), without which hashlib needs OpenSSL.
+_M_ARENA_MAX = -8  # malloc.h of glibc
 _OWN_SHA2 = ("_sha2", "_sha256")
 
 
@@ -25,3 +29,28 @@ def trim_imports() -> None:
     if any(importlib.util.find_spec(module) for module in _OWN_SHA2):
         for module in ("_ssl", "_hashlib"):
             sys.modules.setdefault(module, None)  # type: ignore[arg-type]  # "not there", to import
+
+
+def share_one_heap() -> None:
+    """Let all threads allocate from one heap: gRPC's dozen do little. Call it before they start.
+
+    glibc only; elsewhere nothing happens.
+    """
+    if mallopt := _of_libc("mallopt"):
+        mallopt(_M_ARENA_MAX, 1)
+
+
+def give_back_memory() -> None:
+    """Return free pages of the heap to the system: what reading data or importing has left behind.
+
+    Takes about a millisecond. glibc only; elsewhere nothing happens.
+    """
+    if malloc_trim := _of_libc("malloc_trim"):
+        malloc_trim(0)
+
+
+def _of_libc(name: str) -> Any:
+    try:
+        return getattr(ctypes.CDLL(None), name, None)
+    except OSError:
+        return None

@@ -1,16 +1,18 @@
 """Entry point of `tinyfleet-agent`: settings, logs, the agent, exit codes.
 
-0 after a clean stop, 2 for settings that cannot work, 3 when the coordinator was not reached for
-`--give-up-s`, 4 when another process attends under the same name.
+0 after a clean stop, 1 for a fault of ours, 2 for settings that cannot work, 3 when the coordinator
+was not reached for `--give-up-s`, 4 when another process attends under the same name.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 
-from edge_agents.footprint import trim_imports
+from edge_agents.footprint import share_one_heap, trim_imports
 
+EXIT_INTERNAL = 1
 EXIT_INVALID = 2
 EXIT_UNREACHABLE = 3
 EXIT_SUPERSEDED = 4
@@ -19,6 +21,7 @@ EXIT_SUPERSEDED = 4
 def main() -> None:
     """Run the agent; exits with a status code."""
     trim_imports()
+    share_one_heap()
     import asyncio
 
     from edge_agents.settings import load_agent_settings
@@ -37,6 +40,9 @@ def main() -> None:
     except TinyFleetError as error:
         print(f"tinyfleet-agent: {error}", file=sys.stderr)  # noqa: T201 - there may be no logs yet
         sys.exit(_status_of(error))
+    except Exception:
+        logging.getLogger("agent").exception("unexpected error, stopping")
+        sys.exit(EXIT_INTERNAL)
 
 
 def _status_of(error: Exception) -> int:

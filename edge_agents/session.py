@@ -24,6 +24,7 @@ from tinyfleet.v1 import coordinator_pb2, coordinator_pb2_grpc
 MAX_IN_HAND = 64  # the contract's bound on a hello, coordinator.proto
 _WELCOME_S = 30.0  # our choice: a coordinator that says nothing for so long is tried again
 _HEARTBEATS_S = (0.05, 600.0)  # our choice: what an agent makes of absurd wishes
+_MOST_REFUSALS = 3  # our choice: a hello can also be refused for coming late on a busy machine
 _HEARTBEAT = coordinator_pb2.AttendRequest(heartbeat=coordinator_pb2.Heartbeat())
 
 log = logging.getLogger("session")
@@ -88,12 +89,16 @@ class Attendance:
         self._clock = clock or Clock()
         self._backoff = Backoff(patience.ceiling_s, self._clock)
         self._reachability = Reachability("coordinator", log, self._clock)
+        self._refusals = 0
         self._call: Any = None
         self._speaking = asyncio.Lock()
         self._last_said = 0.0
 
     async def run(self) -> None:
-        """Attend for ever. Raises Superseded, GaveUp, or InvalidInput when the hello is refused."""
+        """Attend for ever.
+
+        Raises Superseded, GaveUp, or InvalidInput when the hello is refused again and again.
+        """
         while True:
             try:
                 with lost_calls():
@@ -129,6 +134,7 @@ class Attendance:
             self._call = call
             stack.callback(self._hang_up)
             self._backoff.reset()
+            self._refusals = 0
             self._reachability.reached(self._address)
             self._member.welcome(welcome.aggregator, welcome.metrics)
             heartbeats = asyncio.create_task(self._heartbeats(welcome.heartbeat_ms / 1000.0))
@@ -195,7 +201,8 @@ class Attendance:
                 f"another process attends as '{self._identity.name}' now: "
                 "give each agent a --name of its own"
             )
-        if lost.code is grpc.StatusCode.INVALID_ARGUMENT:
+        self._refusals += lost.code is grpc.StatusCode.INVALID_ARGUMENT
+        if self._refusals >= _MOST_REFUSALS:
             raise InvalidInput(f"the coordinator refused this agent: {lost}")
 
 

@@ -87,6 +87,7 @@ class Work:
         self._overflow: deque[coordinator_pb2.Assignment] = deque(maxlen=MAX_WAITING)
         self._current = ""
         self._withdrawn = False
+        self._deadline: asyncio.Timeout | None = None
         self._closed = False
         self._arrived = asyncio.Event()
         self._rested = asyncio.Event()
@@ -123,6 +124,8 @@ class Work:
         self._delivery.forget(assignment_id)
         if assignment_id == self._current:
             self._withdrawn = True
+            if self._deadline is not None:
+                self._deadline.reschedule(0.0)
 
     async def run(self) -> None:
         """Do the work, for ever."""
@@ -160,7 +163,7 @@ class Work:
             log.error("unexpected error", exc_info=error, extra=_named(assignment))
             await self._refuse(assignment, "internal error; the agent's log has the details", True)
         finally:
-            self._current = ""
+            self._current, self._deadline = "", None
             self._rested.set()
 
     async def _refuse(
@@ -207,19 +210,26 @@ class Work:
 
     async def _fetch(self, assignment: coordinator_pb2.Assignment, spec: RunSpec) -> Parameters:
         """The parameters from the aggregator; tried again until the assignment's deadline."""
-        with _deadline_is_not_now():
-            async with asyncio.timeout((assignment.deadline_ms or 60_000) / 1000.0):
-                backoff = Backoff(1.0, self._clock)
+        limit_s = (assignment.deadline_ms or 60_000) / 1000.0
+        backoff = Backoff(1.0, self._clock)
+        with _not_now_after_the_deadline():
+            async with asyncio.timeout(limit_s) as self._deadline:
                 while True:
-                    try:
-                        async with self._delivery.connection() as channel:
-                            return await fetch_parameters(
-                                channel, assignment.run_id, assignment.base_version, spec.model
-                            )
-                    except Lost as lost:
-                        if lost.code is grpc.StatusCode.NOT_FOUND:
-                            raise _NotNow(f"the model cannot be fetched: {lost}") from None
+                    with contextlib.suppress(Lost):
+                        return await self._fetch_once(assignment, spec)
                     await backoff.pause()
+
+    async def _fetch_once(
+        self, assignment: coordinator_pb2.Assignment, spec: RunSpec
+    ) -> Parameters:
+        run_id, version = assignment.run_id, assignment.base_version
+        async with self._delivery.connection() as channel:
+            try:
+                return await fetch_parameters(channel, run_id, version, spec.model)
+            except Lost as lost:
+                if lost.code is grpc.StatusCode.NOT_FOUND:
+                    raise _NotNow(f"the model cannot be fetched: {lost}") from None
+                raise
 
     def _measure(self, done: aggregator_pb2.UpdateHeader) -> None:
         report, where = self._telemetry.report, (done.run_id, done.round)
@@ -232,7 +242,7 @@ class Work:
 
 
 @contextlib.contextmanager
-def _deadline_is_not_now() -> Iterator[None]:
+def _not_now_after_the_deadline() -> Iterator[None]:
     try:
         yield
     except TimeoutError:

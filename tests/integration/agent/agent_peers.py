@@ -74,14 +74,14 @@ class CoordinatorPeer(coordinator_pb2_grpc.CoordinatorServiceServicer):
     def __init__(self, aggregator: str, heartbeat_ms: int = 10_000, metrics: str = "") -> None:
         self.welcome = co.Welcome(heartbeat_ms=heartbeat_ms, aggregator=aggregator, metrics=metrics)
         self.visits: asyncio.Queue[Visit] = asyncio.Queue()
-        self.abort_next: tuple[grpc.StatusCode, str] | None = None
+        self.refusals: list[tuple[grpc.StatusCode, str]] = []
 
     async def Attend(  # noqa: N802
         self, requests: Any, context: Any
     ) -> AsyncIterator[co.AttendResponse]:
         hello = await anext(aiter(requests))
-        if self.abort_next is not None:
-            await context.abort(*self.abort_next)
+        if self.refusals:
+            await context.abort(*self.refusals.pop())
         visit = Visit(hello.hello, context)
         yield co.AttendResponse(welcome=self.welcome)
         self.visits.put_nowait(visit)
@@ -111,6 +111,7 @@ class AggregatorPeer(aggregator_pb2_grpc.AggregatorServiceServicer):
         self.model: Parameters = np.zeros(0, np.float32)
         self.chunk_bytes = 256 * 1024
         self.fetches = 0
+        self.unavailable = self.gone = False
 
     async def SubmitUpdates(  # noqa: N802
         self, requests: Any, context: Any
@@ -136,6 +137,10 @@ class AggregatorPeer(aggregator_pb2_grpc.AggregatorServiceServicer):
         self, request: agg.FetchModelRequest, context: Any
     ) -> AsyncIterator[agg.FetchModelResponse]:
         self.fetches += 1
+        if self.gone:
+            await context.abort(grpc.StatusCode.NOT_FOUND, "no such version")
+        if self.unavailable:
+            await context.abort(grpc.StatusCode.UNAVAILABLE, "not now")
         data = parameters_to_bytes(self.model)
         for at in range(0, len(data), self.chunk_bytes):
             yield agg.FetchModelResponse(

@@ -265,6 +265,43 @@ async def test_withdrawn_work_is_dropped_wherever_it_is() -> None:
         assert header.assignment_id == wanted
 
 
+async def test_withdrawal_ends_the_wait_for_a_model() -> None:
+    async with fleet() as f:
+        visit = await f.visit()
+        visit.brief(RUN, SPEC)
+        f.aggregator.unavailable = True
+        withdrawn = visit.assign(RUN, 0, PLAN, None)
+        await asyncio.sleep(QUIET_S)
+        visit.withdraw(withdrawn)
+        wanted = visit.assign(RUN, 1, PLAN, START)
+        assert (await f.update())[0].assignment_id == wanted
+        assert visit.heard.empty()  # nothing to decline
+
+
+async def test_model_that_is_gone_is_declined_for_this_time() -> None:
+    async with fleet() as f:
+        visit = await f.visit()
+        visit.brief(RUN, SPEC)
+        f.aggregator.gone = True
+        visit.assign(RUN, 0, PLAN, None)
+        decline = (await soon(visit.heard.get())).decline
+        assert not decline.permanent
+        assert "cannot be fetched" in decline.reason
+
+
+async def test_interrupted_fetch_is_tried_again() -> None:
+    async with fleet() as f:
+        f.aggregator.model, f.aggregator.unavailable = START, True
+        visit = await f.visit()
+        visit.brief(RUN, SPEC)
+        visit.assign(RUN, 0, PLAN, None)
+        await asyncio.sleep(QUIET_S)
+        f.aggregator.unavailable = False
+        _, data = await f.update()
+        assert data == expected_delta(0).astype("<f4").tobytes()
+        assert f.aggregator.fetches > 1
+
+
 async def test_update_that_was_withdrawn_is_not_sent_again() -> None:
     aggregator = AggregatorPeer(answer=lambda key, times: 0)
     async with fleet(aggregator) as f:
@@ -378,7 +415,7 @@ async def test_agent_trains_on_its_own_data_in_the_order_of_the_file(tmp_path: P
 async def test_agent_that_another_replaced_ends_as_superseded() -> None:
     async with fleet() as f:
         visit = await f.visit()
-        f.coordinator.abort_next = (grpc.StatusCode.ABORTED, "replaced")
+        f.coordinator.refusals = [(grpc.StatusCode.ABORTED, "replaced")]
         visit.end()
         with pytest.raises(Superseded, match="pi-1"):
             await soon(f.agent)
@@ -387,10 +424,19 @@ async def test_agent_that_another_replaced_ends_as_superseded() -> None:
 async def test_agent_that_the_coordinator_refuses_says_why() -> None:
     async with fleet() as f:
         visit = await f.visit()
-        f.coordinator.abort_next = (grpc.StatusCode.INVALID_ARGUMENT, "that name is odd")
+        f.coordinator.refusals = [(grpc.StatusCode.INVALID_ARGUMENT, "that name is odd")] * 3
         visit.end()
         with pytest.raises(InvalidInput, match="that name is odd"):
             await soon(f.agent)
+
+
+async def test_refused_hello_is_tried_again() -> None:
+    async with fleet() as f:
+        visit = await f.visit()
+        f.coordinator.refusals = [(grpc.StatusCode.INVALID_ARGUMENT, "no hello within 10 s")] * 2
+        visit.end()
+        await f.visit()
+        assert not f.agent.done()
 
 
 async def test_coordinator_that_stays_away_is_given_up_when_asked_to() -> None:

@@ -73,7 +73,7 @@ async def test_agent_that_cannot_take_part_exits_with_its_status_and_one_line(
 async def test_process_that_another_replaced_exits_with_4() -> None:
     coordinator = CoordinatorPeer("127.0.0.1:1")
     async with attending(coordinator) as (process, visit):
-        coordinator.abort_next = (grpc.StatusCode.ABORTED, "replaced")
+        coordinator.refusals = [(grpc.StatusCode.ABORTED, "replaced")]
         visit.end()
         status, said = await ended(process)
     assert status == 4
