@@ -109,6 +109,10 @@ async def serving(settings: ServiceSettings, service: Service) -> AsyncIterator[
             ("grpc.so_reuseport", 0),
             ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
             ("grpc.max_concurrent_streams", 4096),
+            # The probes' pings more than double what an idle agent's heartbeats cost. Without them
+            # windows do not grow: this one holds a chunk of a large model.
+            ("grpc.http2.bdp_probe", 0),
+            ("grpc.http2.lookahead_bytes", 256 * 1024),
             ("grpc.http2.min_ping_interval_without_data_ms", 5000),
             ("grpc.keepalive_permit_without_calls", 1),
         ],
