@@ -10,7 +10,7 @@ from typing import NamedTuple, Protocol
 from services.coordinator.fleet import Capabilities
 from services.coordinator.runs import RunRecord
 from services.coordinator.work import Assignment, ModelChange, RoundWork
-from tinyfleet.errors import TinyFleetError
+from tinyfleet.errors import Refused, Unreachable
 
 
 @dataclass(frozen=True)
@@ -37,8 +37,8 @@ class AgentState(NamedTuple):
 class Store(Protocol):
     """Runs and agents. Calls block, and raise StorageFailed; what they return from is on disk."""
 
-    def add_run(self, record: RunRecord) -> RunRecord:
-        """Store a new run, unless there is one of that request id: then give that one."""
+    def add_run(self, record: RunRecord) -> None:
+        """Store a new run; there must be none of its id or request id."""
         ...
 
     def save_run(self, record: RunRecord) -> None:
@@ -47,6 +47,10 @@ class Store(Protocol):
 
     def run(self, run_id: str) -> RunRecord | None:
         """The run of that id."""
+        ...
+
+    def run_of_request(self, request_id: str) -> RunRecord | None:
+        """The run that was made for that request."""
         ...
 
     def newest_runs(self, limit: int) -> list[RunRecord]:
@@ -68,15 +72,15 @@ class Store(Protocol):
     def close(self) -> None: ...
 
 
-class AggregatorUnavailable(TinyFleetError):
+class AggregatorUnavailable(Unreachable):
     """It does not answer now: try again."""
 
 
-class AggregatorRefused(TinyFleetError):
+class AggregatorRefused(Refused):
     """It will not do it: trying again is of no use."""
 
 
-class ModelUnknown(TinyFleetError):
+class ModelUnknown(Refused):
     """It has no run of that id."""
 
 

@@ -23,7 +23,7 @@ from sqlalchemy import URL, Engine, MetaData, create_engine, event
 from sqlalchemy.exc import DatabaseError, DBAPIError
 
 from services.hosting.errors import Occupied, StorageFailed
-from tinyfleet.errors import InvalidInput
+from tinyfleet.errors import InvalidInput, one_line
 from tinyfleet.logs import fields
 
 BUSY_TIMEOUT_MS = 5000
@@ -34,6 +34,7 @@ _PRAGMAS = (
     "PRAGMA foreign_keys=ON",
     "PRAGMA temp_store=MEMORY",
 )
+_REMEDIES = {"full": "; free some room", "locked": "; close the program that holds it"}
 _ENVIRONMENT = Path(__file__).parent / "migrations"
 
 log = logging.getLogger("database")
@@ -88,8 +89,8 @@ def _translated(what: str, error: DBAPIError) -> Exception:
     cause = str(error.orig)
     if "not a database" in cause or "malformed" in cause:
         return InvalidInput(f"{what}: {cause}; restore it from a copy or move it away")
-    remedy = "free some room" if "full" in cause else "it will be tried again"
-    return StorageFailed(f"{what}: {cause}; {remedy}")
+    remedy = next((remedy for word, remedy in _REMEDIES.items() if word in cause), "")
+    return StorageFailed(f"{what}: {one_line(cause)}{remedy}")
 
 
 def _locked(folder: Path, name: str) -> int:
