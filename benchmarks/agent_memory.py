@@ -2,8 +2,8 @@
 
     python benchmarks/agent_memory.py [--json] [--data omniglot.npz] [--rounds 2000]
 
-An agent process attends a coordinator and an aggregator that this script plays, so that only the
-agent is measured; it fails when a bar is missed.
+An agent process meets a coordinator, an aggregator and a metrics service that this script plays, so
+that only the agent is measured. Exits with 1 when a bar is missed. MB are 2**20 bytes.
 
 Memory is VmRSS, idle and after rounds of `mlp_32` on sine and, with data, of `cnn_s` on omniglot.
 Start-up is the CPU time until the agent attends. Idle bytes are what the agent's one connection
@@ -39,6 +39,8 @@ from tinyfleet.v1 import (
     aggregator_pb2_grpc,
     coordinator_pb2,
     coordinator_pb2_grpc,
+    metrics_pb2,
+    metrics_pb2_grpc,
 )
 from tinyfleet.wire import parameters_to_bytes, plan_to_message, run_to_message
 
@@ -55,9 +57,11 @@ PATIENCE_S = 60.0
 
 
 class Peers(
-    coordinator_pb2_grpc.CoordinatorServiceServicer, aggregator_pb2_grpc.AggregatorServiceServicer
+    coordinator_pb2_grpc.CoordinatorServiceServicer,
+    aggregator_pb2_grpc.AggregatorServiceServicer,
+    metrics_pb2_grpc.MetricsServiceServicer,
 ):
-    """A coordinator and an aggregator in one server, for one agent."""
+    """The three services in one server, for one agent."""
 
     def __init__(self) -> None:
         self.address = ""
@@ -67,12 +71,19 @@ class Peers(
 
     async def Attend(self, requests: Any, context: Any) -> None:  # noqa: N802
         await anext(aiter(requests))
-        welcome = coordinator_pb2.Welcome(heartbeat_ms=HEARTBEAT_MS, aggregator=self.address)
+        welcome = coordinator_pb2.Welcome(
+            heartbeat_ms=HEARTBEAT_MS, aggregator=self.address, metrics=self.address
+        )
         await context.write(coordinator_pb2.AttendResponse(welcome=welcome))
         self.stream = context
         self.attended.set()
         async for _ in requests:
             pass
+
+    async def Report(  # noqa: N802
+        self, request: metrics_pb2.ReportRequest, context: Any
+    ) -> metrics_pb2.ReportResponse:
+        return metrics_pb2.ReportResponse()
 
     async def SubmitUpdates(self, requests: Any, context: Any) -> None:  # noqa: N802
         async for message in requests:
@@ -124,6 +135,7 @@ async def agent_process(peers: Peers, data: Path | None) -> AsyncIterator[int]:
 async def serving(peers: Peers) -> AsyncIterator[None]:
     server = grpc.aio.server(options=[("grpc.http2.bdp_probe", 0)])  # as the services do
     coordinator_pb2_grpc.add_CoordinatorServiceServicer_to_server(peers, server)
+    metrics_pb2_grpc.add_MetricsServiceServicer_to_server(peers, server)
     aggregator_pb2_grpc.add_AggregatorServiceServicer_to_server(peers, server)
     peers.address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
     await server.start()

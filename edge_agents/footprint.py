@@ -21,14 +21,20 @@ def trim_imports() -> None:
     """Make the libraries leave out what an agent never uses.
 
     OpenBLAS would start a thread per core; the agent computes in one, and not with BLAS. asyncio
-    and hashlib would load OpenSSL; both do without it, and gRPC brings its own TLS. gRPC would log
-    lost peers, which the agent's own log does.
+    and hashlib would load OpenSSL; both do without it, and gRPC brings its own TLS. zipfile would
+    load compressions that an .npz never has. gRPC would log lost peers, which the agent's log does.
     """
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     if any(importlib.util.find_spec(module) for module in _OWN_SHA2):
-        for module in ("_ssl", "_hashlib"):
-            sys.modules.setdefault(module, None)  # type: ignore[arg-type]  # "not there", to import
+        _hide("_ssl", "_hashlib")
+    _hide("_bz2", "_lzma")
+
+
+def _hide(*modules: str) -> None:
+    """Let importing them fail, as where they are missing; whoever imports these allows for that."""
+    for module in modules:
+        sys.modules.setdefault(module, None)  # type: ignore[arg-type]
 
 
 def share_one_heap() -> None:
