@@ -151,6 +151,7 @@ def keep_plots(folder: Path, outcome: Outcome, task: Task, learner: Learner) -> 
     except ModuleNotFoundError as error:
         note(f"no plots without {error.name}: pip install 'tinyfleet[reports]'")
         return
+    run = outcome.run
     _writing(
         folder,
         lambda: draw_report(
@@ -161,6 +162,7 @@ def keep_plots(folder: Path, outcome: Outcome, task: Task, learner: Learner) -> 
             outcome.evaluation,
             outcome.losses,
             outcome.tests,
+            f"{run.strategy} on {run.task}: {run.model.name}, {run.rounds:,} rounds",
         ),
     )
 

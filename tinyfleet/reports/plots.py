@@ -1,12 +1,12 @@
 """Plots of a run as PNG files: learning curve, adaptation curve, and a look at single problems.
 
-Needs matplotlib (the extra `reports`). Figures are drawn without its global state and without a
-display.
+`report.png` has the most telling of them on one page; each is also a file of its own. Needs
+matplotlib (the extra `reports`). Figures are drawn without its global state and without a display.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -14,8 +14,14 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
+from matplotlib.figure import Figure, FigureBase
+from matplotlib.ticker import (
+    FuncFormatter,
+    LogLocator,
+    MaxNLocator,
+    NullFormatter,
+    PercentFormatter,
+)
 
 from tinyfleet.evaluation import Evaluation, EvaluationSettings, Score
 from tinyfleet.evaluation.adaptation import adapt, evaluation_problems
@@ -25,13 +31,16 @@ from tinyfleet.tasks import FewShotProblem, Task
 
 BEFORE, AFTER, TRUTH, FAINT = "#8a8f98", "#1f6fb4", "#d1495b", "#c9ced6"
 _DPI = 120
+_REPORT_DPI = 200  # shown half as large, as in a README 900 pixels wide, it stays sharp
 _FITS = 6
 _SHOWN_PROBLEMS = 3
-_SHOWN_QUERIES = 12
+_SHOWN_QUERIES = 10
 
 Points = Sequence[tuple[float, float]]
 Tests = Sequence[tuple[int, Evaluation]]
 Classes = npt.NDArray[np.int64]
+Drawing = Callable[[FigureBase], None]
+Look = tuple[str, float, Drawing]
 
 
 def draw_report(
@@ -42,88 +51,127 @@ def draw_report(
     evaluation: Evaluation,
     losses: Points,
     tests: Tests,
+    title: str = "",
 ) -> list[Path]:
-    """Draw everything there is data for into `folder`; returns the files."""
-    drawn = []
+    """Draw everything there is data for into `folder`; returns the files.
+
+    losses: `(round, training loss)`. tests: `(rounds done, evaluation)` on the way, the last one
+    included. title: stands above the report.
+    """
+    look = _look_at_problems(task, learner, parameters, evaluation.settings)
+    plots: list[tuple[str, float, Drawing]] = []  # name, height in inches, what draws it
     if losses:
-        drawn.append(_save(learning_curve(task, losses, tests), folder / "learning_curve.png"))
+        plots.append(("learning_curve", 3.8, lambda on: _learning_curve(on, task, losses, tests)))
     if evaluation.curve:
-        drawn.append(_save(adaptation_curve(task, evaluation), folder / "adaptation.png"))
-    settings = evaluation.settings
-    if task.input_shape == (1, 1, 1):
-        figure = adapted_fits(task, learner, parameters, settings)
-        drawn.append(_save(figure, folder / "adapted_fits.png"))
-    elif task.input_shape[0] > 1 and task.input_shape[2] == 1:
-        figure = adapted_images(task, learner, parameters, settings)
-        drawn.append(_save(figure, folder / "adapted_images.png"))
+        plots.append(("adaptation", 3.8, lambda on: _adaptation(on.subplots(), task, evaluation)))
+    if look:
+        plots.append(look)
+    drawn = [_save(_page(height, draw), folder / f"{name}.png") for name, height, draw in plots]
+    if losses and look:
+        page = _report(task, evaluation, losses, tests, look, title)
+        drawn.append(_save(page, folder / "report.png"))
     return drawn
 
 
-def learning_curve(task: Task, losses: Points, tests: Tests) -> Figure:
+def _report(
+    task: Task, evaluation: Evaluation, losses: Points, tests: Tests, look: Look, title: str
+) -> Figure:
+    """Loss and few-shot result side by side, single problems below."""
+    _, height, draw_look = look
+    figure = Figure(figsize=(9, 3.4 + height), layout="constrained", dpi=_REPORT_DPI)
+    figure.suptitle(title, fontsize=12, fontweight="bold")
+    parts = figure.subfigures(2, 1, squeeze=False, height_ratios=[3.4, height], hspace=0.03)
+    curves, problems = parts[:, 0]
+    if len(tests) > 1 or not evaluation.curve:
+        _learning_curve(curves, task, losses, tests)
+    else:
+        left, right = curves.subplots(1, 2)
+        _loss_curve(left, task, losses)
+        _adaptation(right, task, evaluation)
+    draw_look(problems)
+    return figure
+
+
+def _learning_curve(canvas: FigureBase, task: Task, losses: Points, tests: Tests) -> None:
     """Training loss over the rounds; beside it, if there were tests on the way, their result."""
     several = len(tests) > 1
-    figure = Figure(figsize=(10 if several else 6, 3.8), layout="constrained", dpi=_DPI)
-    axes = figure.subplots(1, 2 if several else 1, squeeze=False)[0]
-    rounds, values = zip(*losses, strict=True)
-    axes[0].plot(rounds, values, color=FAINT, linewidth=1, label="mean of a stretch of rounds")
-    axes[0].plot(rounds, _smooth(values), color=AFTER, linewidth=2, label="smoothed")
-    _title(axes[0], "Loss while learning online", "round", _loss_name(task))
-    axes[0].set_yscale("log")
-    axes[0].legend(frameon=False)
+    axes = canvas.subplots(1, 2 if several else 1, squeeze=False)[0]
+    _loss_curve(axes[0], task, losses)
     if several:
         at = [done for done, _ in tests]
         _band(axes[1], at, [test.before for _, test in tests], BEFORE, "before adaptation")
         _band(axes[1], at, [test.after for _, test in tests], AFTER, "after adaptation")
-        _score_axis(axes[1], task, "Few-shot result on unseen problems", "round")
-    return figure
+        _score_axis(axes[1], task, f"{_shots(task, tests[0][1])} on unseen problems", "round")
+        _thousands(axes[1])
 
 
-def adaptation_curve(task: Task, evaluation: Evaluation) -> Figure:
+def _loss_curve(axes: Axes, task: Task, losses: Points) -> None:
+    rounds, values = zip(*losses, strict=True)
+    axes.plot(rounds, values, color=FAINT, linewidth=1, label="mean of a stretch of rounds")
+    axes.plot(rounds, _smooth(values), color=AFTER, linewidth=2, label="smoothed")
+    _title(axes, "Loss while learning online", "round", _loss_name(task))
+    axes.set_yscale("log")
+    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.yaxis.set_minor_formatter(NullFormatter())
+    _thousands(axes)
+    axes.legend(frameon=False)
+
+
+def _adaptation(axes: Axes, task: Task, evaluation: Evaluation) -> None:
     """The score on unseen problems against online steps on their support sets."""
-    figure = Figure(figsize=(6, 3.8), layout="constrained", dpi=_DPI)
-    axes = figure.subplots()
     steps = [point.steps for point in evaluation.curve]
     _band(axes, steps, [point.score for point in evaluation.curve], AFTER, None, marker="o")
-    shots, problems = evaluation.settings.shots, evaluation.settings.curve_tasks
-    problems = min(problems, evaluation.settings.tasks)
-    kind = f"{task.outputs}-way {shots}-shot" if _classifies(task) else f"{shots}-shot"
-    _score_axis(axes, task, f"{kind} adaptation, {problems} unseen problems", "online steps")
-    return figure
+    problems = min(evaluation.settings.curve_tasks, evaluation.settings.tasks)
+    title = f"{_shots(task, evaluation)} adaptation, {problems} unseen problems"
+    _score_axis(axes, task, title, "online steps")
 
 
-def adapted_fits(
+def _look_at_problems(
     task: Task, learner: Learner, parameters: Parameters, settings: EvaluationSettings
-) -> Figure:
+) -> Look | None:
+    """How to show single problems of the task; None where there is no way to draw them."""
+    if task.input_shape == (1, 1, 1):
+        return "adapted_fits", 4.8, lambda on: _fits(on, task, learner, parameters, settings)
+    if task.input_shape[0] > 1 and task.input_shape[2] == 1:
+        height = 0.85 * _SHOWN_PROBLEMS + 0.4
+        return "adapted_images", height, lambda on: _images(on, task, learner, parameters, settings)
+    return None
+
+
+def _fits(
+    canvas: FigureBase,
+    task: Task,
+    learner: Learner,
+    parameters: Parameters,
+    settings: EvaluationSettings,
+) -> None:
     """A few unseen curves: the truth, the samples, the model before and after adaptation."""
-    figure = Figure(figsize=(10, 5.4), layout="constrained", dpi=_DPI)
     grid = np.linspace(-5.0, 5.0, 201, dtype=np.float32)[:, np.newaxis]
     before = learner.predict(parameters, grid)
     dense = replace(settings, queries=400, tasks=_FITS)
-    panels = figure.subplots(2, _FITS // 2, sharex=True, squeeze=False).ravel()
+    panels = canvas.subplots(2, _FITS // 2, sharex=True, sharey=True, squeeze=False).ravel()
     for axes, problem in zip(panels, evaluation_problems(task, dense), strict=True):
         after = learner.predict(_adapted(learner, parameters, problem, settings), grid)
         _fit_panel(axes, problem, grid, before, after)
-    figure.suptitle(
-        f"Unseen waves, {settings.shots} samples, {settings.passes} passes", fontsize=12
-    )
+    _heading(canvas, f"Unseen waves: {settings.shots} samples, {settings.passes} passes")
     handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False)
-    return figure
+    canvas.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False)
 
 
-def adapted_images(
-    task: Task, learner: Learner, parameters: Parameters, settings: EvaluationSettings
-) -> Figure:
+def _images(
+    canvas: FigureBase,
+    task: Task,
+    learner: Learner,
+    parameters: Parameters,
+    settings: EvaluationSettings,
+) -> None:
     """A few unseen problems: a support image of each class, queries and the classes they got."""
     problems = list(islice(evaluation_problems(task, settings), _SHOWN_PROBLEMS))
     shown = min(_SHOWN_QUERIES, settings.queries * task.outputs)
-    figure = Figure(figsize=(11, 0.9 * len(problems) + 0.6), layout="constrained", dpi=_DPI)
-    figure.suptitle(
-        f"Unseen characters: one of {settings.shots} support images of each class (left), "
-        "queries with the class each was given (right)",
-        fontsize=11,
-    )
-    rows = figure.subfigures(len(problems), 1, squeeze=False)[:, 0]
+    few = f"one of the {settings.shots} drawings learned" if settings.shots > 1 else "the drawing"
+    _heading(canvas, f"Unseen characters: {few} of each class; new ones, and the class given")
+    rows = canvas.subfigures(len(problems), 1, squeeze=False)[:, 0]
     for row, problem in zip(rows, problems, strict=True):
         adapted = _adapted(learner, parameters, problem, settings)
         said = learner.predict(adapted, problem.query.inputs).argmax(axis=1)
@@ -132,7 +180,6 @@ def adapted_images(
         _support_images(panels[: task.outputs], task, problem)
         _share_right(panels[task.outputs], problem, said)
         _query_images(panels[task.outputs + 1 :], task, problem, said)
-    return figure
 
 
 def _support_images(panels: Sequence[Axes], task: Task, problem: FewShotProblem) -> None:
@@ -229,12 +276,38 @@ def _title(axes: Axes, title: str, x: str, y: str) -> None:
 
 
 def _smooth(values: Sequence[float]) -> list[float]:
-    """Means over centred windows of up to a twentieth of the points, narrower near the ends."""
+    """Means over windows of up to a twentieth of the points.
+
+    Centred, narrower near the beginning, where the loss falls fast, and cut off at the end.
+    """
     sums = np.concatenate([[0.0], np.cumsum(values)])
     at = np.arange(len(values))
-    half = np.minimum(np.minimum(at, at[::-1]), max(1, len(values) // 40))
-    low, high = at - half, at + half + 1
+    half = max(1, len(values) // 40)
+    low = at - np.minimum(at, half)
+    high = np.minimum(at + np.minimum(at, half) + 1, len(values))
     return [float(mean) for mean in (sums[high] - sums[low]) / (high - low)]
+
+
+def _shots(task: Task, evaluation: Evaluation) -> str:
+    shots = evaluation.settings.shots
+    return f"{task.outputs}-way {shots}-shot" if _classifies(task) else f"{shots}-shot"
+
+
+def _heading(canvas: FigureBase, text: str) -> None:
+    canvas.suptitle(text, fontsize=11, x=0.01, horizontalalignment="left")
+
+
+def _thousands(axes: Axes) -> None:
+    axes.set_xlim(left=0.0)
+    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True, steps=[1, 2, 5, 10]))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+
+
+def _page(height: float, draw: Drawing) -> Figure:
+    """A figure of its own; height in inches."""
+    figure = Figure(figsize=(9, height), layout="constrained", dpi=_DPI)
+    draw(figure)
+    return figure
 
 
 def _classifies(task: Task) -> bool:

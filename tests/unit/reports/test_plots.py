@@ -53,7 +53,7 @@ def test_a_report_has_its_curves_and_a_look_at_problems(tmp_path, task, model, l
     evaluation = evaluate(learner, parameters, task, EvaluationSettings.for_task(task, tasks=4))
     losses, tests = [(0.5, 3.0), (1.5, 2.0)], [(1, evaluation), (2, evaluation)]
     files = draw_report(tmp_path, task, learner, parameters, evaluation, losses, tests)
-    assert [file.stem for file in files] == ["learning_curve", "adaptation", looks]
+    assert [file.stem for file in files] == ["learning_curve", "adaptation", looks, "report"]
     for file in files:
         data = file.read_bytes()
         assert data.startswith(b"\x89PNG")
