@@ -41,7 +41,7 @@ class PlainTorch:
             loss = self.loss(self.network(x.reshape(self.shape)), t[None])
             gradients = torch.autograd.grad(loss, self.weights)
             with torch.no_grad():
-                torch._foreach_add_(self.weights, gradients, alpha=-self.rate)  # noqa: SLF001
+                torch._foreach_add_(self.weights, gradients, alpha=-self.rate)
         return self._store()
 
     def _load(self, parameters: Parameters) -> None:

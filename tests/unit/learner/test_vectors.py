@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from builds import needs_gcc
-from schema import problems
+from vector_schema import problems
 
 from tinyfleet.learner.native import NativeLearner
 from tinyfleet.learner.protocol import Samples
