@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
 import time
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
@@ -274,7 +273,7 @@ class Keeper:
     def _committed(self, batch: Batch) -> None:
         """Go on with updates that are stored, or are not: first the round, then the receipts."""
         self._note_storage(batch.error)
-        self._totals.add_commit(batch)
+        self._totals.add_commit(batch.seconds)
         touched: dict[str, list[RoundUpdate]] = {}
         for entry in batch.entries:
             touched.setdefault(entry.run_id, []).append(entry.update)
@@ -322,7 +321,7 @@ class Keeper:
         run.serialize()
         for watcher in run.watchers:
             watcher.add_closed(closed, ledger.version, run.inline)
-        self._totals.add_round(run.run_id, closed.round, closed.loss, closed.updates)
+        self._totals.add_round(run.run_id, closed.round)
         run.rounds_since += 1
         size = ledger.run.model.parameter_bytes
         if not run.snapshotting and self._policy.is_due(run.rounds_since, run.bytes_since, size):
@@ -390,23 +389,17 @@ class _Totals:
         self._reported_at = 0.0
         self._commits = 0
         self._commit_s = 0.0
-        self.accepted = self.refused = 0
+        self.refused = 0
 
-    def add_commit(self, batch: Batch) -> None:
+    def add_commit(self, seconds: float) -> None:
         self._commits += 1
-        self._commit_s += batch.seconds
-        if batch.error is None:
-            self.accepted += len(batch.entries)
+        self._commit_s += seconds
 
-    def add_round(self, run_id: str, round: int, loss: float, updates: int) -> None:
+    def add_round(self, run_id: str, round: int) -> None:
         now = time.monotonic()
         if now - self._reported_at < TELEMETRY_INTERVAL_S:
             return
         report = self._telemetry.report
-        if math.isfinite(loss):
-            report("round_loss", loss, "", run_id, round)
-        report("round_updates", updates, "", run_id, round)
-        report("updates_accepted_total", self.accepted, "", run_id, round)
         report("updates_refused_total", self.refused, "", run_id, round)
         if self._commits:
             report("commit_seconds", self._commit_s / self._commits, "seconds", run_id, round)
