@@ -60,7 +60,7 @@ def test_out_keeps_checkpoint_result_and_plots(capsys, tmp_path):
     out = tmp_path / "out"
     result = document(capsys, "simulate", *QUICK, "--test-every", "10", "--out", str(out))
     names = {"checkpoint.tinyfleet", "result.json", "learning_curve.png", "adaptation.png"}
-    assert {path.name for path in out.iterdir()} == names | {"adapted_fits.png"}
+    assert {path.name for path in out.iterdir()} == names | {"adapted_fits.png", "report.png"}
     kept = json.loads((out / "result.json").read_text())
     assert kept["parameters_sha256"] == result["parameters_sha256"]
     assert [test["round"] for test in kept["tests"]] == [10, 20, 30]
