@@ -104,6 +104,9 @@ class NativeLearner:
         self._learner = ctypes.addressof(self._memory)
         self._init(_aligned(self._arena, 12 * len(spec.layers)), arena_bytes)
         self._gradient: Parameters | None = None
+        self._outcome = Outcome()
+        self._phase: Phase | None = None
+        self._phase_record = PhaseRecord()
 
     @property
     def spec(self) -> ModelSpec:
@@ -135,14 +138,10 @@ class NativeLearner:
     def train(self, parameters: Parameters, samples: Samples, phase: Phase) -> Trained:
         check_phase(self._spec, parameters, samples, phase)
         xs, ts = np.ascontiguousarray(samples.inputs), np.ascontiguousarray(samples.targets)
-        record = PhaseRecord(
-            *(self._spec.layer_mask(phase.trainable), phase.samples, phase.batch_size),
-            *(phase.passes, phase.rate),
-        )
-        outcome = Outcome()
+        outcome = self._outcome
         status = self._library.learner_train_phase(
             *(self._learner, _address(parameters), _address(xs), _address(ts)),
-            *(byref(record), self._scratch(phase), byref(outcome)),
+            *(self._record(phase), self._scratch(phase), outcome),
         )
         finite = status == OK
         loss = outcome.loss_sum / outcome.losses if finite else float("nan")
@@ -168,6 +167,16 @@ class NativeLearner:
         if not parameters.flags.c_contiguous:
             raise InvalidInput("parameters must be contiguous: pass a copy")
         return _address(parameters)
+
+    def _record(self, phase: Phase) -> PhaseRecord:
+        """`phase` for C; kept, because a device runs the same phases round after round."""
+        if phase is not self._phase:
+            mask = self._spec.layer_mask(phase.trainable)
+            self._phase_record = PhaseRecord(
+                mask, phase.samples, phase.batch_size, phase.passes, phase.rate
+            )
+            self._phase = phase
+        return self._phase_record
 
     def _scratch(self, phase: Phase) -> int | None:
         if phase.batch_size == 1:
