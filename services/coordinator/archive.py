@@ -47,11 +47,16 @@ class Archive:
 
     async def save(self, run_id: str) -> None:
         """Store a run now; raises StorageFailed."""
+        self._changed.pop(run_id, None)
         record = self._read(run_id)
-        if record is not None:
+        if record is None:
+            return
+        try:
             await self._in_thread(self._store.save_run, record)
-            self._changed.pop(run_id, None)
-            self._wrote(record)
+        except StorageFailed:
+            self.queue(run_id)
+            raise
+        self._wrote(record)
 
     async def save_forever(self) -> None:
         """Store what is queued, as it comes."""
@@ -61,9 +66,12 @@ class Archive:
             while self._changed:
                 await self._try(next(iter(self._changed)))
 
-    async def add(self, record: RunRecord) -> RunRecord:
-        """Store a new run; gives the one that has its request id, which may be an older one."""
-        return await self._in_thread(self._store.add_run, record)
+    async def add(self, record: RunRecord) -> None:
+        """Store a new run; raises StorageFailed."""
+        await self._in_thread(self._store.add_run, record)
+
+    async def find_request(self, request_id: str) -> RunRecord | None:
+        return await self._in_thread(self._store.run_of_request, request_id)
 
     async def find(self, run_id: str) -> RunRecord | None:
         return await self._in_thread(self._store.run, run_id)
@@ -89,12 +97,10 @@ class Archive:
         self._thread.shutdown()
 
     async def _try(self, run_id: str) -> None:
-        del self._changed[run_id]
         try:
             await self.save(run_id)
         except StorageFailed as error:
             log.error("run not stored, trying again", extra=fields(run=run_id, reason=error))
-            self._changed[run_id] = None
             await asyncio.sleep(RETRY_S)
 
     async def _in_thread(self, call: Callable[..., Result], *arguments: object) -> Result:

@@ -31,7 +31,7 @@ from services.coordinator.ports import (
     StoredAgent,
     SystemClock,
 )
-from services.coordinator.runs import ActiveRun, RunRecord
+from services.coordinator.runs import ActiveRun, RunRecord, RunStatus
 from services.coordinator.watching import Watchers
 from services.coordinator.work import (
     Action,
@@ -46,6 +46,7 @@ from services.coordinator.work import (
     Withdraw,
 )
 from services.hosting.errors import Conflict, NotFound, NotReady
+from tinyfleet.errors import InvalidInput
 from tinyfleet.logs import fields
 from tinyfleet.run import RunSpec
 from tinyfleet.telemetry import Telemetry
@@ -143,28 +144,33 @@ class Coordinator:
         spec = self._read_spec(message)
         check_runnable(spec)
         async with self._creating:
-            if len(self._core.runs) >= self._max_runs:
-                raise NotReady(f"{self._max_runs} runs go on already: stop one, or wait")
-            new = RunRecord(_new_run_id(), request_id, message, self._clock.wall())
-            stored = await self._archive.add(new)
-            if stored.run_id == new.run_id:
-                self._add(new, spec, first_attempt=0)
-                self._follower.follow(new.run_id, message)
-                log.info("run created", extra=fields(run=new.run_id, strategy=spec.strategy))
-        if self._read_spec(stored.spec) != spec:
+            known = await self._archive.find_request(request_id)
+            if known is None:
+                return await self._begin_run(request_id, message, spec)
+        if self._read_spec(known.spec) != spec:
             raise Conflict(f"request id '{request_id}' was used for another spec: choose a new one")
-        return await self.run(stored.run_id)
+        return await self.run(known.run_id)
+
+    async def _begin_run(self, request_id: str, message: bytes, spec: RunSpec) -> RunRecord:
+        if len(self._core.runs) >= self._max_runs:
+            raise NotReady(f"{self._max_runs} runs go on already: stop one, or wait")
+        record = RunRecord(_new_run_id(), request_id, message, self._clock.wall())
+        await self._archive.add(record)
+        log.info("run created", extra=fields(run=record.run_id, strategy=spec.strategy))
+        self._add(record, spec, first_attempt=0)
+        self._follower.follow(record.run_id, message)
+        return record
 
     async def run(self, run_id: str) -> RunRecord:
         """The run as it is now; raises NotFound."""
-        record = self._record(run_id) or await self._archive.find(run_id)
+        record = self._view(run_id) or await self._archive.find(run_id)
         if record is None:
             raise NotFound(f"there is no run '{run_id[:80]}': `tinyfleet run list` names them")
         return record
 
     async def runs(self, limit: int) -> list[RunRecord]:
         """The newest runs, newest first."""
-        return [self._record(one.run_id) or one for one in await self._archive.newest(limit)]
+        return [self._view(one.run_id) or one for one in await self._archive.newest(limit)]
 
     async def watch_run(self, run_id: str) -> AsyncIterator[RunRecord]:
         """The run now, then after changes, at most ten times a second, until it has ended."""
@@ -180,7 +186,7 @@ class Coordinator:
 
     async def stop_run(self, run_id: str) -> RunRecord:
         """End a run and keep its model; that is stored when this returns."""
-        if self._record(run_id) is not None:
+        if run_id in self._records:
             self._perform(self._core.stop_run(run_id, self._clock.steady()))
             await self._archive.save(run_id)
             with contextlib.suppress(TimeoutError):
@@ -203,16 +209,20 @@ class Coordinator:
 
     def attach(self, hello: Attendance, session: AgentSession) -> None:
         """Take an agent into the fleet; raises NotReady when there is no room."""
-        if self._is_draining or not self._core.fleet.has_room(hello.name):
+        if self._is_draining:
+            return session.close("the coordinator stops", replaced=False)
+        if not self._core.fleet.has_room(hello.name):
             raise NotReady(f"the fleet has {self.rules.max_agents} agents: raise --max-agents")
         self._sessions[hello.session] = session
         self._seen.add(hello.name)
         log.info("agent attached", extra=fields(agent=hello.name, in_hand=len(hello.in_hand)))
         self._perform(self._core.attach(hello, self._clock.steady()))
+        return None
 
     def detach(self, session: int) -> None:
         """A stream has ended."""
         if self._sessions.pop(session, None) is not None:
+            log.info("agent detached", extra=fields(agent=self._core.agent_of(session)))
             self._perform(self._core.detach(session, self._clock.steady()))
 
     def heard(self, session: int) -> None:
@@ -221,10 +231,11 @@ class Coordinator:
 
     def decline(self, session: int, assignment_id: str, reason: str, permanent: bool) -> None:
         """An agent cannot do an assignment."""
-        about = fields(assignment=assignment_id, reason=reason, permanent=permanent)
-        log.warning("assignment declined", extra=about)
         now = self._clock.steady()
-        self._perform(self._core.decline(session, assignment_id, reason, permanent, now))
+        if self._core.works_on(session, assignment_id):
+            about = fields(assignment=assignment_id, reason=reason, permanent=permanent)
+            log.warning("assignment declined", extra=about)
+            self._perform(self._core.decline(session, assignment_id, reason, permanent, now))
 
     # From the aggregator: `following.Listener`
 
@@ -304,11 +315,16 @@ class Coordinator:
     # States
 
     def _record(self, run_id: str) -> RunRecord | None:
-        """A run as it is now; None when only the store knows it."""
+        """A run as it is to be stored; None when only the store knows it."""
         run, record = self._core.runs.get(run_id), self._records.get(run_id)
+        return record if run is None or record is None else self._with_status(run)
+
+    def _view(self, run_id: str) -> RunRecord | None:
+        """A run as an operator sees it: also with what it waits for."""
+        run, record = self._core.runs.get(run_id), self._record(run_id)
         if run is None or record is None:
             return record
-        return replace(record, message=self._core.message(run), progress=replace(run.progress))
+        return replace(record, message=self._core.message(run))
 
     def _with_status(self, run: ActiveRun) -> RunRecord:
         record = self._records[run.run_id]
@@ -388,8 +404,20 @@ class Coordinator:
         for record in store.open_runs():
             # Agents may hold assignments of that life, and new ones must not have their ids.
             first_attempt = random.randrange(1_000, 1_000_000)
-            self._add(record, self._read_spec(record.spec), first_attempt)
-            log.info("run restored", extra=fields(run=record.run_id, status=record.status.value))
+            try:
+                self._add(record, self._read_spec(record.spec), first_attempt)
+            except InvalidInput as error:
+                store.save_run(self._unreadable(record, str(error)))
+            else:
+                about = fields(run=record.run_id, status=record.status.value)
+                log.info("run restored", extra=about)
+
+    def _unreadable(self, record: RunRecord, reason: str) -> RunRecord:
+        """A stored run that this version does not understand."""
+        log.error("run not restored", extra=fields(run=record.run_id, reason=reason))
+        message = f"this version of the coordinator cannot go on with it: {reason}"
+        now = self._clock.wall()
+        return replace(record, status=RunStatus.FAILED, message=message, end_time=now, settled=True)
 
     def _add(self, record: RunRecord, spec: RunSpec, first_attempt: int) -> None:
         self._records[record.run_id] = record

@@ -189,12 +189,22 @@ class Dispatcher:
         """This process was stopped for a while: what agents said meanwhile was not read."""
         self.fleet.hear_all(now)
 
+    def agent_of(self, session: int) -> str:
+        """Name of the agent behind a session; empty when it is over."""
+        agent = self._sessions.get(session)
+        return agent.name if agent else ""
+
+    def works_on(self, session: int, assignment_id: str) -> bool:
+        """Whether the agent behind a session has that assignment."""
+        agent = self._sessions.get(session)
+        return bool(agent and agent.working and agent.working.id == assignment_id)
+
     def decline(
         self, session: int, assignment_id: str, reason: str, permanent: bool, now: float
     ) -> list[Action]:
         """An agent cannot do an assignment."""
         agent = self._sessions.get(session)
-        if agent is None or agent.working is None or agent.working.id != assignment_id:
+        if agent is None or agent.working is None or not self.works_on(session, assignment_id):
             return []
         self.fleet.hear(agent, now)
         run_id = agent.working.run_id
@@ -357,7 +367,6 @@ class Dispatcher:
             return False
         elif not run.round.waiting:
             self._hungry.pop(run.run_id, None)
-        agent.briefed.add(run.run_id)  # it could not have the assignment without
         self.fleet.occupy(agent, assignment)
         return True
 

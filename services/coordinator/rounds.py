@@ -17,7 +17,10 @@ class OpenRound:
     """
 
     def __init__(self, work: RoundWork, slots: int, first_attempt: int) -> None:
-        """first_attempt: where the attempts count from, so that ids never repeat an earlier one."""
+        """first_attempt: where the attempts count from: above 0 if an earlier life of this process
+        may have given out slots of the round.
+        """
+        self._is_inherited = first_attempt > 0
         self.work = work
         self.waiting: OrderedDict[int, None] = OrderedDict.fromkeys(range(slots))
         self._slots = [_Slot(first_attempt) for _ in range(slots)]
@@ -82,7 +85,7 @@ class OpenRound:
 
     def is_contested(self, slot: int) -> bool:
         """Whether several assignments may have been served, so that the winner is not known."""
-        return len(self._slots[slot].holders) > 1
+        return self._is_inherited or len(self._slots[slot].holders) > 1
 
     def is_received(self, slot: int) -> bool:
         return self._slots[slot].received

@@ -5,7 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from services.hosting.settings import ServiceSettings
-from tinyfleet.config import setting
+from tinyfleet.config import ADDRESS, check_address, check_optional_address, setting
+from tinyfleet.errors import InvalidInput
+
+_ADDRESSES = ("aggregator", "metrics", "advertised_aggregator", "advertised_metrics")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -13,31 +16,55 @@ class CoordinatorSettings(ServiceSettings):
     """Of the times, the first two are all there is to set; the rest follows from them."""
 
     listen: str = setting(
-        "127.0.0.1:7310", help="address to listen on, host:port; port 0 takes a free one"
+        "127.0.0.1:7310",
+        help="loopback address to listen on; port 0 takes a free one",
+        check=check_address,
+        metavar=ADDRESS,
     )
-    aggregator: str = setting("127.0.0.1:7311", help="address of the aggregator, host:port")
+    aggregator: str = setting(
+        "127.0.0.1:7311", help="address of the aggregator", check=check_address, metavar=ADDRESS
+    )
     metrics: str = setting(
-        "127.0.0.1:7312", help="address of the metrics service, host:port; empty: none"
+        "127.0.0.1:7312",
+        help="address of the metrics service to report to; empty: none",
+        check=check_optional_address,
+        metavar=ADDRESS,
     )
     advertised_aggregator: str = setting(
-        "", help="address of the aggregator that agents are told; empty: the same"
+        "",
+        help="address of the aggregator that agents are told; empty: the same",
+        check=check_optional_address,
+        metavar=ADDRESS,
     )
     advertised_metrics: str = setting(
-        "", help="address of the metrics service that agents are told; empty: the same"
+        "",
+        help="address of the metrics service that agents are told; empty: the same",
+        check=check_optional_address,
+        metavar=ADDRESS,
     )
     heartbeat_s: float = setting(
         15.0,
         help="agents give a sign of life this often; three missing ones and they are lost, seconds",
         low=0.1,
         high=3600,
+        metavar="SECONDS",
     )
     round_deadline_s: float = setting(
         60.0,
         help="after this long, a slot is also given to a second agent if one is idle, seconds",
         low=0.1,
         high=604800,
+        metavar="SECONDS",
     )
     max_agents: int = setting(
         10_000, help="most agents that are remembered, attached or not", low=1, high=1_000_000
     )
     max_runs: int = setting(100, help="most runs that go on at the same time", low=1, high=10_000)
+
+    def __post_init__(self) -> None:
+        for name in _ADDRESSES:
+            address = getattr(self, name)
+            host, _, port = address.rpartition(":")
+            is_port = port.isascii() and port.isdigit() and int(port[:6]) <= 65535
+            if not (host and is_port) and (address or name == "aggregator"):
+                raise InvalidInput(f"{name} must be host:port, got '{address[:80]}'")

@@ -15,13 +15,11 @@ class MemoryStore:
     def __init__(self) -> None:
         self._runs: dict[str, RunRecord] = {}
         self._agents: dict[str, StoredAgent] = {}
+        self._requests: dict[str, str] = {}
 
-    def add_run(self, record: RunRecord) -> RunRecord:
-        for known in self._runs.values():
-            if known.request_id == record.request_id:
-                return _copy(known)
+    def add_run(self, record: RunRecord) -> None:
         self._runs[record.run_id] = _copy(record)
-        return record
+        self._requests[record.request_id] = record.run_id
 
     def save_run(self, record: RunRecord) -> None:
         if record.run_id in self._runs:
@@ -30,6 +28,9 @@ class MemoryStore:
     def run(self, run_id: str) -> RunRecord | None:
         found = self._runs.get(run_id)
         return _copy(found) if found else None
+
+    def run_of_request(self, request_id: str) -> RunRecord | None:
+        return self.run(self._requests.get(request_id, ""))
 
     def newest_runs(self, limit: int) -> list[RunRecord]:
         return [_copy(record) for record in list(self._runs.values())[: -limit - 1 : -1]]

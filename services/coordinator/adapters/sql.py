@@ -60,12 +60,9 @@ class SqlStore:
     def __init__(self, engine: sa.Engine) -> None:
         self._engine = engine
 
-    def add_run(self, record: RunRecord) -> RunRecord:
-        add = insert(runs).values(_row(record)).on_conflict_do_nothing([runs.c.request_id])
-        known = sa.select(runs).where(runs.c.request_id == record.request_id)
+    def add_run(self, record: RunRecord) -> None:
         with storage_errors("cannot store the run"), self._engine.begin() as connection:
-            connection.execute(add)
-            return _record(connection.execute(known).mappings().one())
+            connection.execute(insert(runs).values(_row(record)))
 
     def save_run(self, record: RunRecord) -> None:
         row = _row(record)
@@ -77,6 +74,10 @@ class SqlStore:
 
     def run(self, run_id: str) -> RunRecord | None:
         found = self._records(sa.select(runs).where(runs.c.run_id == run_id))
+        return found[0] if found else None
+
+    def run_of_request(self, request_id: str) -> RunRecord | None:
+        found = self._records(sa.select(runs).where(runs.c.request_id == request_id))
         return found[0] if found else None
 
     def newest_runs(self, limit: int) -> list[RunRecord]:

@@ -133,7 +133,7 @@ class FleetMachine(RuleBasedStateMachine):
         if restarted:
             agent.instance += 1
             agent.in_hand = []
-        agent.briefed = {parse_assignment_id(held).run_id for held in agent.in_hand}
+        agent.briefed = set()
         self.sessions += 1
         before, agent.session = agent.session, self.sessions
         hello = Attendance(

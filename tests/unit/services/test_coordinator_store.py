@@ -37,16 +37,16 @@ def ended(run):
 
 
 def test_stored_run_is_found_as_it_was(store):
-    assert store.add_run(record()) == record()
+    store.add_run(record())
     assert store.run("run1") == record()
     assert store.run("other") is None
 
 
-def test_run_is_added_once_per_request(store):
-    first = store.add_run(record())
-    again = store.add_run(replace(record(), run_id="another", create_time=5.0))
-    assert again == first
-    assert store.newest_runs(10) == [first]
+def test_run_is_found_by_its_request(store):
+    store.add_run(record(1))
+    store.add_run(record(2))
+    assert store.run_of_request("request2") == record(2)
+    assert store.run_of_request("") is None
 
 
 def test_saved_state_is_found(store):
