@@ -8,11 +8,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from tinyfleet.config import Sources, load_settings, setting
+from tinyfleet.config import ADDRESS, Sources, check_address, load_settings, setting
 from tinyfleet.errors import InvalidInput
 from tinyfleet.logs import FORMATS, LEVELS
 
 DESCRIPTION = "An edge agent: attends a coordinator, trains on this device, delivers updates."
+EXIT_CODES = (
+    "Exit codes: 0 stopped, 1 internal error, 2 a setting is wrong, 3 no coordinator for "
+    "--give-up-s, 4 another process has this name."
+)
 DATA_VARIABLE = "TINYFLEET_DATA"
 _NAME = re.compile(
     r"[A-Za-z0-9._-]{1,64}"
@@ -23,25 +27,42 @@ _NAME = re.compile(
 class AgentSettings:
     """What an agent can be told."""
 
-    coordinator: str = setting("127.0.0.1:7310", help="address of the coordinator, host:port")
+    coordinator: str = setting(
+        "127.0.0.1:7310", help="address of the coordinator", check=check_address, metavar=ADDRESS
+    )
     name: str = setting(
-        "", help="name in the fleet, letters, digits, '.', '_', '-'; empty: the host's"
+        "",
+        help="name in the fleet, letters, digits, '.', '_', '-'; empty: the host's",
+        metavar="NAME",
     )
     data: Path | None = setting(
         None, help=f"file or folder with the task's data; else the variable {DATA_VARIABLE}"
     )
     own_data: Path | None = setting(
-        None, help="train on this .npz (arrays inputs, targets) instead of the task's samples"
+        None,
+        help="train on this .npz (arrays inputs, targets) instead of the task's samples",
+        metavar="FILE",
     )
     engine: str = setting("auto", help="what trains", choices=("auto", "native", "reference"))
     reconnect_s: float = setting(
-        5.0, help="longest pause between two attempts to connect, seconds", low=0.1, high=600
+        5.0,
+        help="longest pause between two attempts to connect, seconds",
+        low=0.1,
+        high=600,
+        metavar="SECONDS",
     )
     give_up_s: float = setting(
-        0.0, help="exit with 3 after so long without the coordinator, seconds; 0: never", low=0
+        0.0,
+        help="exit with 3 after so long without the coordinator, seconds; 0: never",
+        low=0,
+        metavar="SECONDS",
     )
     drain_s: float = setting(
-        10.0, help="longest wait for trained work when stopping, seconds", low=0, high=600
+        10.0,
+        help="longest wait for trained work when stopping, seconds",
+        low=0,
+        high=600,
+        metavar="SECONDS",
     )
     log_level: str = setting("info", help="lowest level that is logged", choices=LEVELS)
     log_format: str = setting("text", help="how log lines look", choices=FORMATS)
@@ -49,13 +70,12 @@ class AgentSettings:
 
 def load_agent_settings(sources: Sources) -> AgentSettings:
     """The settings with name and data filled in; raises InvalidInput with the remedy."""
-    settings = load_settings(AgentSettings, "agent", DESCRIPTION, sources)
+    settings = load_settings(AgentSettings, "agent", DESCRIPTION, sources, EXIT_CODES)
     settings = replace(
         settings,
         name=settings.name or _host_name(),
         data=settings.data or _data_of(sources.environment),
     )
-    _check_address(settings.coordinator)
     if not _NAME.fullmatch(settings.name):
         raise InvalidInput(
             f"name must be 1 to 64 letters, digits, '.', '_' or '-', got '{settings.name[:80]}'"
@@ -73,9 +93,3 @@ def _host_name() -> str:
 def _data_of(environment: Mapping[str, str]) -> Path | None:
     path = environment.get(DATA_VARIABLE)
     return Path(path) if path else None
-
-
-def _check_address(address: str) -> None:
-    host, _, port = address.rpartition(":")
-    if not host or not port.isdigit() or not 0 < int(port) < 65536:
-        raise InvalidInput(f"coordinator must be host:port, got '{address[:80]}'")

@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 import math
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, Field, dataclass, field, fields
 from pathlib import Path
 from typing import Any, TypeVar
@@ -27,7 +27,9 @@ _WORDS = {
     "str": "text",
     "Path": "a path",
 }
+_METAVARS = {"int": "N", "float": "NUMBER", "bool": "true|false", "str": "TEXT", "Path": "PATH"}
 _TRUE, _FALSE = ("true", "1", "yes", "on"), ("false", "0", "no", "off")
+ADDRESS = "HOST:PORT"
 
 Settings = TypeVar("Settings")
 
@@ -39,14 +41,36 @@ def setting(
     low: float | None = None,
     high: float | None = None,
     choices: tuple[str, ...] = (),
+    check: Callable[[str, str], None] | None = None,
+    metavar: str = "",
 ) -> Any:
     """A field of a settings class. Its type is one of str, int, float, bool or Path.
 
-    low, high: closed range of a number. choices: the allowed values of a string.
+    low, high: closed range of a number. choices: the allowed values of a string. check: called with
+    the name and a text, raises InvalidInput unless the text will do. metavar: what the value is
+    called in the help.
     """
-    return field(
-        default=default, metadata={"help": help, "low": low, "high": high, "choices": choices}
-    )
+    about = {"help": help, "low": low, "high": high, "choices": choices}
+    return field(default=default, metadata=about | {"check": check, "metavar": metavar})
+
+
+def check_address(name: str, text: str, lowest_port: int = 1) -> None:
+    """Raise InvalidInput unless `text` is host:port."""
+    host, _, port = text.rpartition(":")
+    is_number = port.isascii() and port.isdigit()
+    if not (host and is_number and lowest_port <= int(port[:6]) <= 65535):
+        raise InvalidInput(f"{name} must be host:port, got '{one_line(text)}'")
+
+
+def check_listen_address(name: str, text: str) -> None:
+    """Raise InvalidInput unless `text` is host:port; port 0 stands for any free one."""
+    check_address(name, text, lowest_port=0)
+
+
+def check_optional_address(name: str, text: str) -> None:
+    """Raise InvalidInput unless `text` is host:port or empty."""
+    if text:
+        check_address(name, text)
 
 
 @dataclass(frozen=True)
@@ -58,14 +82,14 @@ class Sources:
 
 
 def load_settings(
-    settings: type[Settings], process: str, description: str, sources: Sources
+    settings: type[Settings], process: str, description: str, sources: Sources, epilog: str = ""
 ) -> Settings:
     """The settings of `process`. Raises InvalidInput with the source, the key and the remedy.
 
     `--help` prints all flags with their defaults and raises SystemExit(0), as argparse does.
     """
     known = {entry.name: entry for entry in fields(settings)}  # type: ignore[arg-type]
-    parser = _parser(known, process, description)
+    parser = _parser(known, process, description, epilog)
     flags: dict[str, Any] = vars(parser.parse_args(list(sources.argv)))
     path = flags.pop("config") or sources.environment.get(_variable(process, "config"))
     values: dict[str, Any] = {}
@@ -89,29 +113,32 @@ def _variable(process: str, name: str) -> str:
 
 
 def _parser(
-    known: Mapping[str, Field[Any]], process: str, description: str
+    known: Mapping[str, Field[Any]], process: str, description: str, epilog: str
 ) -> argparse.ArgumentParser:
     parser = _Parser(
         prog=f"tinyfleet-{process}",
         description=description,
         epilog=f"Every flag is also a key of the TOML file and a variable, e.g. "
-        f"{_variable(process, next(iter(known)))}.",
+        f"{_variable(process, next(iter(known)))}. {epilog}",
         allow_abbrev=False,
     )
     parser.add_argument("--config", metavar="FILE", help="TOML file with the settings below")
     for name, entry in known.items():
         default = "required" if entry.default is MISSING else f"default: {_shown(entry.default)}"
-        choices = entry.metadata["choices"]
+        about = entry.metadata
+        named = about["metavar"] or "|".join(about["choices"]) or _METAVARS[_kind(entry)]
         parser.add_argument(
             f"--{name.replace('_', '-')}",
             dest=name,
-            metavar="|".join(choices) or name.rsplit("_", maxsplit=1)[-1].upper(),
-            help=f"{entry.metadata['help']} ({default})".replace("%", "%%"),
+            metavar=named,
+            help=f"{about['help']} ({default})".replace("%", "%%"),
         )
     return parser
 
 
 def _shown(default: Any) -> str:
+    if isinstance(default, float):
+        return f"{default:g}"
     return "none" if default is None or default == "" else str(default)
 
 
@@ -178,6 +205,8 @@ def _checked(where: str, entry: Field[Any], value: Any) -> Any:
         raise InvalidInput(f"{where} must be {_WORDS[kind]}, got {_short(value)!r}")
     if isinstance(value, str):
         _check_text(where, value, entry.metadata["choices"])
+        if (check := entry.metadata["check"]) is not None:
+            check(where, value)
     elif kind != "bool":
         _check_number(where, value, entry.metadata["low"], entry.metadata["high"])
     return Path(str(value)) if kind == "Path" else value

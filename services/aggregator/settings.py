@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from services.hosting.settings import ServiceSettings
-from tinyfleet.config import setting
+from tinyfleet.config import ADDRESS, check_listen_address, check_optional_address, setting
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -13,9 +13,17 @@ class AggregatorSettings(ServiceSettings):
     """Settings of `tinyfleet-aggregator`. The defaults are our choice."""
 
     listen: str = setting(
-        "127.0.0.1:7311", help="address to listen on, host:port; port 0: a free one"
+        "127.0.0.1:7311",
+        help="loopback address to listen on; port 0 takes a free one",
+        check=check_listen_address,
+        metavar=ADDRESS,
     )
-    metrics: str = setting("", help="address of the metrics service to report to")
+    metrics: str = setting(
+        "127.0.0.1:7312",
+        help="address of the metrics service to report to; empty: none",
+        check=check_optional_address,
+        metavar=ADDRESS,
+    )
     snapshot_rounds: int = setting(
         256, help="rounds after which a run's model is stored anew", low=1, high=1_000_000
     )

@@ -5,7 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from services.hosting.settings import ServiceSettings
-from tinyfleet.config import ADDRESS, check_address, check_optional_address, setting
+from tinyfleet.config import (
+    ADDRESS,
+    check_address,
+    check_listen_address,
+    check_optional_address,
+    setting,
+)
 from tinyfleet.errors import InvalidInput
 
 _ADDRESSES = ("aggregator", "metrics", "advertised_aggregator", "advertised_metrics")
@@ -18,7 +24,7 @@ class CoordinatorSettings(ServiceSettings):
     listen: str = setting(
         "127.0.0.1:7310",
         help="loopback address to listen on; port 0 takes a free one",
-        check=check_address,
+        check=check_listen_address,
         metavar=ADDRESS,
     )
     aggregator: str = setting(

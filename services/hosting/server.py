@@ -24,12 +24,16 @@ from grpc_reflection.v1alpha import reflection
 
 from services.hosting.errors import Occupied, StorageFailed, status_of
 from services.hosting.settings import ServiceSettings
-from tinyfleet.config import Sources, load_settings
+from tinyfleet.config import Sources, check_listen_address, load_settings
 from tinyfleet.errors import InvalidInput, TinyFleetError
 from tinyfleet.logs import configure_logs, fields
 
 EXIT_INVALID = 2
 EXIT_UNAVAILABLE = 3
+EXIT_CODES = (
+    "Exit codes: 0 stopped, 2 a setting is wrong, 3 the address or the state folder is taken, "
+    "or the disk is full."
+)
 MAX_MESSAGE_BYTES = 4 * 1024 * 1024
 
 log = logging.getLogger("hosting")
@@ -74,7 +78,7 @@ def main(
     """
     try:
         settings = load_settings(
-            settings_type, process, description, Sources(sys.argv[1:], os.environ)
+            settings_type, process, description, Sources(sys.argv[1:], os.environ), EXIT_CODES
         )
         check_loopback(settings.listen)
         configure_logs(settings.log_level, settings.log_format)
@@ -178,9 +182,8 @@ class ErrorTranslator(grpc.aio.ServerInterceptor):
 
 def check_loopback(address: str) -> None:
     """Raise InvalidInput unless `address` is host:port on loopback: there is no TLS here."""
-    host, separator, port = address.rpartition(":")
-    if not (separator and port.isascii() and port.isdigit()) or int(port[:6]) > 65535:
-        raise InvalidInput(f"listen must be host:port, got '{address[:80]}'")
+    check_listen_address("listen", address)
+    host = address.rpartition(":")[0]
     if host != "localhost" and not _is_loopback(host.strip("[]")):
         raise InvalidInput(
             f"refusing to listen on '{host}' without TLS: use 127.0.0.1, ::1 or localhost"

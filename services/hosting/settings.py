@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from tinyfleet.config import setting
+from tinyfleet.config import ADDRESS, check_listen_address, setting
 from tinyfleet.logs import FORMATS, LEVELS
 
 
@@ -13,14 +13,26 @@ from tinyfleet.logs import FORMATS, LEVELS
 class ServiceSettings:
     """Base of each service's settings class."""
 
-    listen: str = setting(help="address to listen on, host:port; port 0 takes a free one")
-    state: Path = setting(Path("state"), help="folder of the database, created if missing")
+    listen: str = setting(
+        help="loopback address to listen on; port 0 takes a free one",
+        check=check_listen_address,
+        metavar=ADDRESS,
+    )
+    state: Path = setting(
+        Path("state"), help="folder of the database, created if missing", metavar="FOLDER"
+    )
     storage: str = setting("sqlite", help="where state is kept", choices=("sqlite", "memory"))
     port_file: Path | None = setting(
-        None, help="file to write the address to once the service accepts connections"
+        None,
+        help="file to write the address to once the service accepts connections",
+        metavar="FILE",
     )
     drain_s: float = setting(
-        5.0, help="longest wait for open calls when stopping, seconds", low=0, high=600
+        5.0,
+        help="longest wait for open calls when stopping, seconds",
+        low=0,
+        high=600,
+        metavar="SECONDS",
     )
     log_level: str = setting("info", help="lowest level that is logged", choices=LEVELS)
     log_format: str = setting("text", help="how log lines look", choices=FORMATS)

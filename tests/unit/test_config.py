@@ -7,7 +7,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tinyfleet.config import Sources, load_settings, setting
+from tinyfleet.config import (
+    ADDRESS,
+    Sources,
+    check_address,
+    check_listen_address,
+    check_optional_address,
+    load_settings,
+    setting,
+)
 from tinyfleet.errors import InvalidInput
 
 
@@ -22,6 +30,8 @@ class Demo:
     folder: Path = setting(Path("here"), help="where")  # noqa: RUF009
     spare: Path | None = setting(None, help="another folder")  # noqa: RUF009
     mode: str = setting("slow", help="how", choices=("slow", "fast"))
+    peer: str = setting("a:1", help="whom", check=check_address, metavar=ADDRESS)
+    spare_peer: str = setting("", help="or whom", check=check_optional_address, metavar=ADDRESS)
 
 
 def load(argv=(), environment=None, toml=None, tmp_path=None):
@@ -166,3 +176,31 @@ def test_any_text_is_taken_or_refused_in_one_line(flags):
         assert 1 <= found.count <= 10
         assert found.pause_s >= 0
         assert found.mode in ("slow", "fast")
+
+
+@pytest.mark.parametrize(
+    "text", ["", "host", ":1", "host:", "host:-1", "host:0", "host:65536", "host:1x", "host:²"]
+)
+def test_an_address_that_is_none_is_refused(text):
+    assert "--peer must be host:port" in refusal(argv=["--peer", text], environment=NAMED)
+
+
+@pytest.mark.parametrize("text", ["host:1", "127.0.0.1:65535", "[::1]:7310"])
+def test_an_address_is_taken_as_it_is(text):
+    assert load(["--peer", text, "--spare-peer", text], NAMED).spare_peer == text
+    assert load(["--spare-peer", ""], NAMED).spare_peer == ""
+
+
+def test_port_0_is_for_listening_only():
+    check_listen_address("listen", "127.0.0.1:0")
+    with pytest.raises(InvalidInput, match="host:port"):
+        check_address("peer", "127.0.0.1:0")
+
+
+def test_help_names_what_a_value_is_and_the_exit_codes(capsys):
+    with pytest.raises(SystemExit):
+        load_settings(Demo, "demo", "A demo.", Sources(["--help"], {}), "Exit codes: 0 fine.")
+    text = " ".join(capsys.readouterr().out.split())
+    assert "--peer HOST:PORT whom (default: a:1)" in text
+    assert "--folder PATH where (default: here)" in text
+    assert text.endswith("Exit codes: 0 fine.")
