@@ -124,19 +124,46 @@ class ClosedRound:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """What went into a run's model so far: updates, their samples, encoded bytes, diverged ones."""
+
+    updates: int = 0
+    samples: int = 0
+    bytes_up: int = 0
+    diverged: int = 0
+
+    def plus(self, closed: ClosedRound) -> Totals:
+        """The totals with one more round."""
+        return Totals(
+            self.updates + closed.updates,
+            self.samples + closed.samples,
+            self.bytes_up + closed.bytes_up,
+            self.diverged + closed.diverged,
+        )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Snapshot:
+    """A version of a run's model, and what went into it."""
+
+    version: int
+    parameters: Parameters
+    totals: Totals = Totals()
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class StoredRun:
     """What storage knows of a run.
 
-    version, parameters: of the newest snapshot. updates: those stored for rounds from `version`
-    on, in any order. closings: rounds that were closed before all their slots were there.
-    remembered: assignment id -> (round, slot) of updates of rounds before `version`.
+    snapshot: the newest. updates: those stored for rounds from its version on, in any order.
+    closings: rounds that were closed before all their slots were there. remembered: assignment
+    id -> (round, slot) of updates of rounds before the snapshot's version.
     """
 
     run: RunSpec
     ended: bool
-    version: int
-    parameters: Parameters
+    snapshot: Snapshot
     updates: Sequence[RoundUpdate]
     closings: Collection[int]
     remembered: dict[str, tuple[int, int]]
@@ -148,15 +175,16 @@ _KNOWN, _WAIT = Decision(Verdict.KNOWN), Decision(Verdict.WAIT)
 class Ledger:
     """One run: its model and the open round. The round that is open has the model's version."""
 
-    def __init__(self, run: RunSpec, version: int, parameters: Parameters) -> None:
+    def __init__(self, run: RunSpec, start: Snapshot) -> None:
         check_size(run)
         self.run = run
-        self.version = version
-        self.parameters = parameters
+        self.version = start.version
+        self.parameters = start.parameters
+        self.totals = start.totals
         self.ended = False
         self._strategy = run.make_strategy()
         self._slots = self._strategy.agents_per_round
-        self._plan_samples = self._strategy.plan(min(version, run.rounds - 1)).samples
+        self._plan_samples = self._strategy.plan(min(self.version, run.rounds - 1)).samples
         self._received: dict[int, RoundUpdate] = {}
         self._pending: dict[int, RoundUpdate] = {}
         self._pending_ids: set[str] = set()
@@ -167,7 +195,7 @@ class Ledger:
     @classmethod
     def restore(cls, stored: StoredRun) -> Ledger:
         """The ledger as it was when the last stored thing was stored."""
-        ledger = cls(stored.run, stored.version, stored.parameters)
+        ledger = cls(stored.run, stored.snapshot)
         for assignment_id, place in stored.remembered.items():
             ledger._remember(assignment_id, *place)
         rounds: dict[int, list[RoundUpdate]] = {}
@@ -184,6 +212,11 @@ class Ledger:
             )
         ledger.ended = stored.ended
         return ledger
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """The model now."""
+        return Snapshot(self.version, self.parameters, self.totals)
 
     @property
     def received_slots(self) -> list[int]:
@@ -269,6 +302,7 @@ class Ledger:
         """Make the result of `fold` the model and open the next round."""
         closed = _summary(self.version, [self._received[slot] for slot in sorted(self._received)])
         self.parameters = folded
+        self.totals = self.totals.plus(closed)
         self.version += 1
         self._received.clear()
         self._plan_samples = self._strategy.plan(min(self.version, self.run.rounds - 1)).samples

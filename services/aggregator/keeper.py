@@ -12,10 +12,10 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from services.aggregator.core import Ledger, RoundUpdate, Submission, Verdict, check_size
+from services.aggregator.core import Ledger, RoundUpdate, Snapshot, Submission, Verdict, check_size
 from services.aggregator.group_commit import Answer, Batch, GroupCommit, Receipt
 from services.aggregator.ports import Closing, Entry, Journal
-from services.aggregator.watching import Refused, Watcher
+from services.aggregator.watching import Refused, State, Watcher
 from services.hosting.errors import Conflict, NotFound, NotReady, StorageFailed
 from tinyfleet.errors import InvalidInput
 from tinyfleet.logs import fields
@@ -65,13 +65,13 @@ class Model(NamedTuple):
 class _Run:
     """A run in memory.
 
-    inline: the parameters as they travel, empty when large. waiting: submissions that depend on
+    state: as followers are told. waiting: submissions that depend on
     what is being stored. rounds_since, bytes_since: of the journal since the last snapshot.
     """
 
     run_id: str
     ledger: Ledger
-    inline: bytes = b""
+    state: State = field(init=False)
     watchers: list[Watcher] = field(default_factory=list)
     waiting: list[tuple[Submission, Answer]] = field(default_factory=list)
     settled: asyncio.Event = field(default_factory=asyncio.Event)
@@ -82,12 +82,14 @@ class _Run:
     bytes_since: int = 0
 
     def __post_init__(self) -> None:
-        self.serialize()
+        self.note_version()
 
-    def serialize(self) -> None:
-        """Write the parameters down once for all who are told about this version."""
-        small = self.ledger.run.model.parameter_bytes <= MAX_INLINE_BYTES
-        self.inline = parameters_to_bytes(self.ledger.parameters) if small else b""
+    def note_version(self) -> None:
+        """Write the parameters down, once for all who are told about this version."""
+        ledger = self.ledger
+        small = ledger.run.model.parameter_bytes <= MAX_INLINE_BYTES
+        inline = parameters_to_bytes(ledger.parameters) if small else b""
+        self.state = State(ledger.version, inline, ledger.totals)
 
     async def quiet(self) -> None:
         """Return when nothing of the run is being stored or folded."""
@@ -102,7 +104,7 @@ class Keeper:
     def __init__(self, journal: Journal, policy: SnapshotPolicy, telemetry: Telemetry) -> None:
         self._journal = journal
         self._policy = policy
-        self._totals = _Totals(telemetry)
+        self._measured = _Measured(telemetry)
         self._commits = GroupCommit(journal, self._committed)
         self._runs: dict[str, _Run] = {}
         self._loading = asyncio.Lock()
@@ -142,9 +144,9 @@ class Keeper:
         async with self._loading:
             run = await self._load(run_id)
             if run is None:
-                initial = spec.initial_parameters()
+                initial = Snapshot(0, spec.initial_parameters())
                 await self._commits.run(self._journal.create, run_id, spec, initial)
-                self._runs[run_id] = _Run(run_id, Ledger(spec, 0, initial))
+                self._runs[run_id] = _Run(run_id, Ledger(spec, initial))
                 details = fields(run=run_id, strategy=spec.strategy, rounds=spec.rounds)
                 log.info("run opened", extra=details)
             elif run.ledger.run != spec:
@@ -174,9 +176,7 @@ class Keeper:
                 ledger.hold()
                 try:
                     await run.quiet()
-                    await self._commits.run(
-                        self._journal.snapshot, run_id, ledger.version, ledger.parameters, True
-                    )
+                    await self._commits.run(self._journal.snapshot, run_id, ledger.snapshot, True)
                     self._end(run)
                 finally:
                     ledger.release()
@@ -187,7 +187,7 @@ class Keeper:
         """A new follower of a run; hand it to `unwatch` when done."""
         run = await self._find(run_id)
         ledger = run.ledger
-        watcher = Watcher(ledger.version, run.inline, ledger.received_slots, ledger.ended)
+        watcher = Watcher(run.state, ledger.received_slots, ledger.ended)
         run.watchers.append(watcher)
         return watcher
 
@@ -236,7 +236,7 @@ class Keeper:
 
     def refuse(self, run_id: str, assignment_id: str, reason: str) -> None:
         """Tell the followers that an update is not taken, so that its slot is given out again."""
-        self._totals.refused += 1
+        self._measured.refused += 1
         log.warning("update refused", extra=fields(assignment=assignment_id, reason=reason))
         if (run := self._runs.get(run_id)) is not None:
             for watcher in run.watchers:
@@ -259,7 +259,7 @@ class Keeper:
         if stored is None:
             return None
         ledger = await asyncio.to_thread(Ledger.restore, stored)
-        run = _Run(run_id, ledger, rounds_since=ledger.version - stored.version)
+        run = _Run(run_id, ledger, rounds_since=ledger.version - stored.snapshot.version)
         run.bytes_since = sum(update.size for update in stored.updates)
         self._runs[run_id] = run
         self._drop_ended()
@@ -273,7 +273,7 @@ class Keeper:
     def _committed(self, batch: Batch) -> None:
         """Go on with updates that are stored, or are not: first the round, then the receipts."""
         self._note_storage(batch.error)
-        self._totals.add_commit(batch.seconds)
+        self._measured.add_commit(batch.seconds)
         touched: dict[str, list[RoundUpdate]] = {}
         for entry in batch.entries:
             touched.setdefault(entry.run_id, []).append(entry.update)
@@ -318,10 +318,10 @@ class Keeper:
         """Make it the model and tell everybody."""
         ledger = run.ledger
         closed = ledger.close_round(folded)
-        run.serialize()
+        run.note_version()
         for watcher in run.watchers:
-            watcher.add_closed(closed, ledger.version, run.inline)
-        self._totals.add_round(run.run_id, closed.round)
+            watcher.add_closed(closed, run.state)
+        self._measured.add_round(run.run_id, closed.round)
         run.rounds_since += 1
         size = ledger.run.model.parameter_bytes
         if not run.snapshotting and self._policy.is_due(run.rounds_since, run.bytes_since, size):
@@ -330,12 +330,9 @@ class Keeper:
 
     async def _snapshot(self, run: _Run) -> None:
         """Store the model, so that a restart need not go through the whole journal."""
-        ledger = run.ledger
         run.rounds_since = run.bytes_since = 0
         try:
-            await self._commits.run(
-                self._journal.snapshot, run.run_id, ledger.version, ledger.parameters, False
-            )
+            await self._commits.run(self._journal.snapshot, run.run_id, run.ledger.snapshot, False)
         except StorageFailed as error:
             log.warning("no snapshot, the journal grows", extra=fields(reason=error))
         finally:
@@ -381,7 +378,7 @@ class Keeper:
             log.error("unexpected error", exc_info=error)
 
 
-class _Totals:
+class _Measured:
     """What is measured, reported at most every TELEMETRY_INTERVAL_S."""
 
     def __init__(self, telemetry: Telemetry) -> None:

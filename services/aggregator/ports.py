@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
-from services.aggregator.core import REMEMBERED_ROUNDS, RoundUpdate, StoredRun
+from services.aggregator.core import REMEMBERED_ROUNDS, RoundUpdate, Snapshot, StoredRun
 from tinyfleet.model.spec import Parameters
 from tinyfleet.run import RunSpec
 
@@ -33,7 +33,7 @@ class Journal(Protocol):
     Calls come from one thread at a time, not always the same one.
     """
 
-    def create(self, run_id: str, run: RunSpec, parameters: Parameters) -> None:
+    def create(self, run_id: str, run: RunSpec, initial: Snapshot) -> None:
         """Store a new run and version 0 of its model."""
         ...
 
@@ -49,7 +49,7 @@ class Journal(Protocol):
         """Store updates and closings of any runs. A slot of a round is stored once."""
         ...
 
-    def snapshot(self, run_id: str, version: int, parameters: Parameters, ended: bool) -> None:
+    def snapshot(self, run_id: str, snapshot: Snapshot, ended: bool) -> None:
         """Store a model, and that the run has ended if so; drop what it makes unnecessary.
 
         Snapshots between version 0 and this one go, and so does what was stored for earlier

@@ -257,6 +257,12 @@ def _change_message(change: Change) -> pb.WatchModelResponse:
         ],
         closed=[_closed_message(entry) for entry in change.closed],
         ended=change.ended,
+        totals=pb.RunTotals(
+            updates=change.totals.updates,
+            samples=change.totals.samples,
+            bytes_up=change.totals.bytes_up,
+            diverged=change.totals.diverged,
+        ),
     )
 
 

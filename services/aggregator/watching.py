@@ -11,7 +11,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from services.aggregator.core import ClosedRound
+from services.aggregator.core import ClosedRound, Totals
 
 MAX_CLOSED_ROUNDS = 256
 MAX_REFUSED = 1024  # beyond that the oldest are dropped: their slots' deadlines pass
@@ -29,7 +29,7 @@ class Change:
     """What changed since the change before.
 
     parameters: of `version`, when that is new; empty when the model is large. received_slots: of
-    the open round, not told before.
+    the open round, not told before. totals: of all rounds up to `version`.
     """
 
     version: int
@@ -38,14 +38,24 @@ class Change:
     refused: list[Refused]
     closed: list[ClosedRound]
     ended: bool
+    totals: Totals
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """The state of a run. parameters: of `version`, empty when the model is large."""
+
+    version: int
+    parameters: bytes
+    totals: Totals
 
 
 class Watcher:
     """One follower of one run."""
 
-    def __init__(self, version: int, parameters: bytes, received: list[int], ended: bool) -> None:
-        self._version = version
-        self._parameters = parameters
+    def __init__(self, state: State, received: list[int], ended: bool) -> None:
+        self._state = state
+        self._is_told = False
         self._received = received
         self._refused: deque[Refused] = deque(maxlen=MAX_REFUSED)
         self._closed: deque[ClosedRound] = deque()
@@ -64,13 +74,13 @@ class Watcher:
         self._refused.append(refused)
         self._changed.set()
 
-    def add_closed(self, closed: ClosedRound, version: int, parameters: bytes) -> None:
-        """A round was applied: `version` is open now."""
+    def add_closed(self, closed: ClosedRound, state: State) -> None:
+        """A round was applied: `state` is the new one."""
         if len(self._closed) == MAX_CLOSED_ROUNDS:
             oldest = self._closed.popleft()
             self._closed[0] = oldest.merged_with(self._closed[0])
         self._closed.append(closed)
-        self._version, self._parameters = version, parameters
+        self._state, self._is_told = state, False
         self._received = []
         self._changed.set()
 
@@ -91,14 +101,15 @@ class Watcher:
         if self._over:
             return None
         change = Change(
-            version=self._version,
-            parameters=self._parameters,
+            version=self._state.version,
+            parameters=b"" if self._is_told else self._state.parameters,
             received_slots=self._received,
             refused=list(self._refused),
             closed=list(self._closed),
             ended=self._ended,
+            totals=self._state.totals,
         )
-        self._parameters = b""
+        self._is_told = True
         self._received = []
         self._refused.clear()
         self._closed.clear()

@@ -190,7 +190,10 @@ def test_a_run_goes_from_open_to_end(start):
     ended = aggregator.stub.EndRun(pb.EndRunRequest(run_id="a"))
     assert ended == aggregator.stub.EndRun(pb.EndRunRequest(run_id="a"))
     assert ended.parameters_sha256 == parameters_sha256(expected_after(run, 3))
-    assert next(watch).ended
+    last = next(watch)
+    assert last.ended
+    size = run.model.parameter_bytes
+    assert last.totals == pb.RunTotals(updates=9, samples=36, bytes_up=9 * size, diverged=0)
     (chunk,) = aggregator.fetch()
     assert (chunk.version, run_from_message(chunk.spec)) == (3, run)
     stream.close()
@@ -257,7 +260,9 @@ def test_nothing_acknowledged_is_lost_or_applied_twice_under_kill_9(start, seed)
             done = min(len(ids) for ids in acknowledged)
             assert aggregator.version() in (done, done + 1)
     assert kills >= 3
-    assert aggregator.version() == rounds
+    state = next(aggregator.watch())
+    assert (state.version, state.totals.updates) == (rounds, SLOTS * rounds)
+    assert state.totals.bytes_up == SLOTS * rounds * run.model.parameter_bytes
     (chunk,) = aggregator.fetch()
     assert chunk.data == expected_after(run, rounds).tobytes()
 

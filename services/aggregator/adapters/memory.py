@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from services.aggregator.core import RoundUpdate, StoredRun
+from services.aggregator.core import RoundUpdate, Snapshot, StoredRun
 from services.aggregator.ports import REMEMBERED_ROUNDS, Closing, Entry
 from services.hosting.errors import StorageFailed
 from tinyfleet.model.spec import Parameters
@@ -15,7 +15,7 @@ from tinyfleet.run import RunSpec
 @dataclass
 class _Record:
     run: RunSpec
-    snapshots: dict[int, Parameters]
+    snapshots: dict[int, Snapshot]
     ended: bool = False
     updates: dict[tuple[int, int], RoundUpdate] = field(default_factory=dict)
     closings: set[int] = field(default_factory=set)
@@ -31,10 +31,10 @@ class MemoryJournal:
     def __init__(self) -> None:
         self._records: dict[str, _Record] = {}
 
-    def create(self, run_id: str, run: RunSpec, parameters: Parameters) -> None:
+    def create(self, run_id: str, run: RunSpec, initial: Snapshot) -> None:
         if run_id in self._records:
             raise StorageFailed(f"run {run_id} is stored already")
-        self._records[run_id] = _Record(run, {0: parameters.copy()})
+        self._records[run_id] = _Record(run, {0: initial})
 
     def run_ids(self, ended: bool) -> list[str]:
         return [name for name, record in self._records.items() if record.ended is ended]
@@ -52,8 +52,7 @@ class MemoryJournal:
         return StoredRun(
             run=record.run,
             ended=record.ended,
-            version=version,
-            parameters=record.snapshots[version].copy(),
+            snapshot=record.snapshots[version],
             updates=[u for u in record.updates.values() if u.assignment_id not in old],
             closings={number for number in record.closings if number >= version},
             remembered=old,
@@ -67,10 +66,10 @@ class MemoryJournal:
         for closing in closings:
             self._records[closing.run_id].closings.add(closing.round)
 
-    def snapshot(self, run_id: str, version: int, parameters: Parameters, ended: bool) -> None:
+    def snapshot(self, run_id: str, snapshot: Snapshot, ended: bool) -> None:
         record = self._records[run_id]
-        initial = record.snapshots[0]
-        record.snapshots = {0: initial, version: parameters.copy()}
+        version = snapshot.version
+        record.snapshots = {0: record.snapshots[0], version: snapshot}
         record.ended = ended
         record.closings = {number for number in record.closings if number >= version}
         for place in [p for p in record.updates if p[0] < version - REMEMBERED_ROUNDS]:
@@ -78,7 +77,8 @@ class MemoryJournal:
 
     def parameters(self, run_id: str, version: int) -> Parameters | None:
         record = self._records.get(run_id)
-        return None if record is None else record.snapshots.get(version)
+        found = None if record is None else record.snapshots.get(version)
+        return None if found is None else found.parameters
 
     def close(self) -> None:
         pass

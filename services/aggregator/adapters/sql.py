@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy as np
 import sqlalchemy as sa
 from sqlalchemy import Connection, RowMapping
 
-from services.aggregator.core import RoundUpdate, StoredRun
+from services.aggregator.core import RoundUpdate, Snapshot, StoredRun, Totals
 from services.aggregator.ports import REMEMBERED_ROUNDS, Closing, Entry
 from services.hosting.database import open_database, storage_errors
 from services.hosting.errors import StorageFailed
@@ -37,6 +38,11 @@ snapshots = sa.Table(
     sa.Column("run_id", sa.Text, sa.ForeignKey(_RUN), primary_key=True),
     sa.Column("version", sa.Integer, primary_key=True),
     sa.Column("parameters", sa.LargeBinary, nullable=False),  # float32, little-endian
+    # What went into it since the run was opened.
+    sa.Column("updates", sa.Integer, nullable=False),
+    sa.Column("samples", sa.Integer, nullable=False),
+    sa.Column("bytes_up", sa.Integer, nullable=False),
+    sa.Column("diverged", sa.Integer, nullable=False),
 )
 updates = sa.Table(
     "updates",
@@ -82,11 +88,11 @@ class SqlJournal:
         with storage_errors("cannot open the journal"):
             self._writer = engine.connect()
 
-    def create(self, run_id: str, run: RunSpec, parameters: Parameters) -> None:
+    def create(self, run_id: str, run: RunSpec, initial: Snapshot) -> None:
         spec = json.dumps(run_to_document(run), sort_keys=True)
         with storage_errors(f"cannot store run {run_id}"), self._writer.begin():
             self._writer.execute(sa.insert(runs).values(run_id=run_id, spec=spec, ended=False))
-            _insert_snapshot(self._writer, run_id, 0, parameters)
+            _insert_snapshot(self._writer, run_id, initial)
 
     def run_ids(self, ended: bool) -> list[str]:
         query = sa.select(runs.c.run_id).where(runs.c.ended == ended).order_by(sa.text("rowid"))
@@ -108,7 +114,8 @@ class SqlJournal:
             if closings:
                 self._writer.exec_driver_sql(_CLOSE, [tuple(closing) for closing in closings])
 
-    def snapshot(self, run_id: str, version: int, parameters: Parameters, ended: bool) -> None:
+    def snapshot(self, run_id: str, snapshot: Snapshot, ended: bool) -> None:
+        version = snapshot.version
         with storage_errors(f"cannot store a snapshot of run {run_id}"), self._writer.begin():
             self._writer.execute(
                 sa.delete(snapshots).where(
@@ -116,14 +123,15 @@ class SqlJournal:
                 )
             )
             if version:
-                _insert_snapshot(self._writer, run_id, version, parameters)
+                _insert_snapshot(self._writer, run_id, snapshot)
             self._writer.execute(sa.update(runs).where(runs.c.run_id == run_id).values(ended=ended))
             _prune(self._writer, run_id, version, ended)
 
     def parameters(self, run_id: str, version: int) -> Parameters | None:
         what = f"cannot read the model of run {run_id}"
         with storage_errors(what), self._engine.connect() as connection:
-            return _snapshot(connection, run_id, version)
+            found = _snapshot(connection, run_id, version)
+        return None if found is None else found.parameters
 
     def close(self) -> None:
         self._writer.close()
@@ -146,12 +154,10 @@ def _row(entry: Entry) -> tuple[Any, ...]:
     )
 
 
-def _insert_snapshot(
-    connection: Connection, run_id: str, version: int, parameters: Parameters
-) -> None:
-    data = parameters.astype("<f4", copy=False).tobytes()
-    row = {"run_id": run_id, "version": version, "parameters": data}
-    connection.execute(sa.insert(snapshots).values(row))
+def _insert_snapshot(connection: Connection, run_id: str, snapshot: Snapshot) -> None:
+    data = snapshot.parameters.astype("<f4", copy=False).tobytes()
+    row = {"run_id": run_id, "version": snapshot.version, "parameters": data}
+    connection.execute(sa.insert(snapshots).values(row | asdict(snapshot.totals)))
 
 
 def _prune(connection: Connection, run_id: str, version: int, ended: bool) -> None:
@@ -172,29 +178,29 @@ def _stored_run(connection: Connection, row: RowMapping) -> StoredRun:
     run = run_from_document(json.loads(row["spec"]))
     newest = sa.select(sa.func.max(snapshots.c.version)).where(snapshots.c.run_id == run_id)
     version = connection.execute(newest).scalar_one()
-    parameters = None if version is None else _snapshot(connection, run_id, version)
-    if parameters is None:
+    snapshot = None if version is None else _snapshot(connection, run_id, version)
+    if snapshot is None:
         raise StorageFailed(f"run {run_id} has no snapshot; restore the database from a copy")
-    run.model.check_parameters(parameters)
+    run.model.check_parameters(snapshot.parameters)
     # An ended run folds no more updates; only their ids are of interest.
     since = run.rounds + 1 if ended else version
     return StoredRun(
         run=run,
         ended=ended,
-        version=version,
-        parameters=parameters,
+        snapshot=snapshot,
         updates=_updates_since(connection, run_id, since, run.model.parameter_count),
         closings=_closings_since(connection, run_id, since),
         remembered=_ids_before(connection, run_id, since),
     )
 
 
-def _snapshot(connection: Connection, run_id: str, version: int) -> Parameters | None:
-    query = sa.select(snapshots.c.parameters).where(
-        snapshots.c.run_id == run_id, snapshots.c.version == version
-    )
-    data = connection.execute(query).scalar()
-    return None if data is None else np.frombuffer(data, "<f4").astype(np.float32)
+def _snapshot(connection: Connection, run_id: str, version: int) -> Snapshot | None:
+    query = sa.select(snapshots).where(snapshots.c.run_id == run_id, snapshots.c.version == version)
+    row = connection.execute(query).mappings().first()
+    if row is None:
+        return None
+    totals = Totals(row["updates"], row["samples"], row["bytes_up"], row["diverged"])
+    return Snapshot(version, np.frombuffer(row["parameters"], "<f4").astype(np.float32), totals)
 
 
 def _updates_since(

@@ -14,6 +14,7 @@ from services.aggregator.core import (
     REMEMBERED_ROUNDS,
     Ledger,
     RoundUpdate,
+    Snapshot,
     StoredRun,
     Submission,
     Verdict,
@@ -37,7 +38,7 @@ def a_run(rounds=5, slots=SLOTS, model=TINY):
 
 def a_ledger(**options):
     run = a_run(**options)
-    return Ledger(run, 0, run.initial_parameters())
+    return Ledger(run, Snapshot(0, run.initial_parameters()))
 
 
 def submission(ledger, slot=0, round=None, value=0.5, **changes):
@@ -275,7 +276,7 @@ def test_a_round_too_large_for_memory_is_refused():
     run = make_run(
         make_task("sine", {}, None), "reptile", 1, 1, "mlp_64", {"agents_per_round": 1024}
     )
-    Ledger(run, 0, run.initial_parameters())  # 18 MB a round
+    Ledger(run, Snapshot(0, run.initial_parameters()))  # 18 MB a round
     layers = (Dense(units=1024), Dense(units=4096), Dense(units=1))
     with pytest.raises(InvalidInput, match="more than a round may hold"):
         a_ledger(slots=1024, model=ModelSpec("large", (1, 1, 1), layers, "mean_squared_error"))
@@ -294,12 +295,13 @@ class CrashAnywhere(RuleBasedStateMachine):
     @initialize(slots=st.integers(1, 4))
     def start(self, slots):
         self.run_spec = a_run(rounds=30, slots=slots)
-        self.steady = Ledger(self.run_spec, 0, self.run_spec.initial_parameters())
-        self.restarted = Ledger(self.run_spec, 0, self.run_spec.initial_parameters())
+        initial = Snapshot(0, self.run_spec.initial_parameters())
+        self.steady = Ledger(self.run_spec, initial)
+        self.restarted = Ledger(self.run_spec, initial)
         self.slots = slots
         self.rows: list[RoundUpdate] = []
         self.closings: set[int] = set()
-        self.snapshot = (0, self.run_spec.initial_parameters())
+        self.snapshot = initial
 
     @property
     def running(self):
@@ -330,11 +332,11 @@ class CrashAnywhere(RuleBasedStateMachine):
 
     @rule()
     def snapshot_is_taken(self):
-        self.snapshot = (self.steady.version, self.steady.parameters.copy())
+        self.snapshot = self.steady.snapshot
 
     @rule(shuffle=st.randoms(use_true_random=False))
     def process_is_killed(self, shuffle):
-        version, parameters = self.snapshot
+        version = self.snapshot.version
         since = [row for row in self.rows if row.round >= version]
         shuffle.shuffle(since)
         kept = {
@@ -342,12 +344,13 @@ class CrashAnywhere(RuleBasedStateMachine):
             for row in self.rows
             if version - REMEMBERED_ROUNDS <= row.round < version
         }
-        stored = StoredRun(self.run_spec, False, version, parameters, since, self.closings, kept)
+        stored = StoredRun(self.run_spec, False, self.snapshot, since, self.closings, kept)
         self.restarted = Ledger.restore(stored)
 
     @invariant()
     def both_are_in_the_same_state(self):
         assert self.steady.version == self.restarted.version
+        assert self.steady.totals == self.restarted.totals
         assert self.steady.parameters.tobytes() == self.restarted.parameters.tobytes()
         assert self.steady.received_slots == self.restarted.received_slots
 
@@ -358,6 +361,7 @@ test_a_restart_at_any_point_gives_the_same_bits = CrashAnywhere.TestCase
 
 def test_a_journal_with_a_gap_is_refused():
     run = a_run()
+    start = Snapshot(0, run.initial_parameters())
     row = RoundUpdate("r-3-0-0", 3, 0, 4, 1.0, 1, np.zeros(3, np.float32))
     with pytest.raises(InvalidInput, match="updates of round 3, but ends in 0"):
-        Ledger.restore(StoredRun(run, False, 0, run.initial_parameters(), [row], (), {}))
+        Ledger.restore(StoredRun(run, False, start, [row], (), {}))

@@ -8,7 +8,7 @@ from sqlalchemy import inspect
 
 from services.aggregator.adapters.memory import MemoryJournal
 from services.aggregator.adapters.sql import MIGRATIONS, TABLES, open_journal
-from services.aggregator.core import REMEMBERED_ROUNDS, RoundUpdate
+from services.aggregator.core import REMEMBERED_ROUNDS, RoundUpdate, Snapshot, Totals
 from services.aggregator.ports import Closing, Entry
 from services.hosting.database import disagreements, open_database
 from services.hosting.errors import Occupied, StorageFailed
@@ -32,6 +32,8 @@ def disk(tmp_path):
 
 RUN = make_run(make_task("sine", {}, None), "reptile", 100, 2**63 - 1, "mlp_32")
 START = RUN.initial_parameters()
+INITIAL = Snapshot(0, START)
+TOTALS = Totals(updates=2**40, samples=2**50, bytes_up=2**60, diverged=3)
 
 
 def model(value):
@@ -70,11 +72,11 @@ def same(left, right):
 
 
 def test_a_new_run_is_loaded_as_it_was_stored(journal):
-    journal.create("a", RUN, START)
+    journal.create("a", RUN, INITIAL)
     stored = journal.load("a")
     assert stored.run == RUN
-    assert (stored.ended, stored.version) == (False, 0)
-    assert stored.parameters.tobytes() == START.tobytes()
+    assert (stored.ended, stored.snapshot.version) == (False, 0)
+    assert stored.snapshot.parameters.tobytes() == START.tobytes()
     assert (list(stored.updates), set(stored.closings), stored.remembered) == ([], set(), {})
 
 
@@ -85,15 +87,15 @@ def test_there_is_no_run_of_an_unknown_id(journal):
 
 
 def test_a_run_is_not_stored_twice(journal):
-    journal.create("a", RUN, START)
+    journal.create("a", RUN, INITIAL)
     with pytest.raises(StorageFailed):
-        journal.create("a", RUN, model(1))
-    assert journal.load("a").parameters.tobytes() == START.tobytes()
+        journal.create("a", RUN, Snapshot(0, model(1)))
+    assert journal.load("a").snapshot.parameters.tobytes() == START.tobytes()
 
 
 def test_updates_come_back_bit_for_bit(journal):
-    journal.create("a", RUN, START)
-    journal.create("b", RUN, START)
+    journal.create("a", RUN, INITIAL)
+    journal.create("b", RUN, INITIAL)
     rng = np.random.default_rng(0)
     deltas = rng.standard_normal((2, len(START))).astype(np.float32)
     mine = [entry(0, 1, delta=deltas[0]), entry(1, 0, delta=deltas[1]), entry(0, 2, diverged=True)]
@@ -106,7 +108,7 @@ def test_updates_come_back_bit_for_bit(journal):
 
 
 def test_a_slot_is_stored_once_and_nothing_of_that_call_is(journal):
-    journal.create("a", RUN, START)
+    journal.create("a", RUN, INITIAL)
     journal.append([entry(0, 1)], [])
     with pytest.raises(StorageFailed):
         journal.append([entry(0, 2), entry(0, 1, value=9.0)], [Closing("a", 0)])
@@ -116,7 +118,7 @@ def test_a_slot_is_stored_once_and_nothing_of_that_call_is(journal):
 
 
 def test_it_goes_on_after_a_call_that_failed(journal):
-    journal.create("a", RUN, START)
+    journal.create("a", RUN, INITIAL)
     journal.append([entry(0, 1)], [])
     with pytest.raises(StorageFailed):
         journal.append([entry(0, 1)], [])
@@ -125,13 +127,17 @@ def test_it_goes_on_after_a_call_that_failed(journal):
 
 
 def test_a_snapshot_replaces_what_led_to_it(journal):
-    journal.create("a", RUN, START)
+    journal.create("a", RUN, INITIAL)
     last = REMEMBERED_ROUNDS + 3
     for number in range(last + 1):
         journal.append([entry(number)], [Closing("a", number)])
-    journal.snapshot("a", last, model(7), ended=False)
+    journal.snapshot("a", Snapshot(last, model(7), TOTALS), ended=False)
     stored = journal.load("a")
-    assert (stored.version, stored.parameters.tobytes()) == (last, model(7).tobytes())
+    assert (stored.snapshot.version, stored.snapshot.parameters.tobytes()) == (
+        last,
+        model(7).tobytes(),
+    )
+    assert stored.snapshot.totals == TOTALS
     assert same(stored.updates, [entry(last).update])
     assert set(stored.closings) == {last}
     kept = range(last - REMEMBERED_ROUNDS, last)
@@ -139,26 +145,26 @@ def test_a_snapshot_replaces_what_led_to_it(journal):
 
 
 def test_version_0_and_the_newest_snapshot_are_kept(journal):
-    journal.create("a", RUN, START)
-    journal.snapshot("a", 5, model(5), ended=False)
-    journal.snapshot("a", 9, model(9), ended=False)
+    journal.create("a", RUN, INITIAL)
+    journal.snapshot("a", Snapshot(5, model(5), TOTALS), ended=False)
+    journal.snapshot("a", Snapshot(9, model(9), TOTALS), ended=False)
     assert journal.parameters("a", 0).tobytes() == START.tobytes()
     assert journal.parameters("a", 5) is None
     assert journal.parameters("a", 9).tobytes() == model(9).tobytes()
 
 
 def test_a_run_that_ends_before_its_first_round_keeps_version_0(journal):
-    journal.create("a", RUN, START)
-    journal.snapshot("a", 0, START, ended=True)
+    journal.create("a", RUN, INITIAL)
+    journal.snapshot("a", Snapshot(0, START, TOTALS), ended=True)
     stored = journal.load("a")
-    assert (stored.ended, stored.version) == (True, 0)
-    assert stored.parameters.tobytes() == START.tobytes()
+    assert (stored.ended, stored.snapshot.version) == (True, 0)
+    assert stored.snapshot.parameters.tobytes() == START.tobytes()
 
 
 def test_an_ended_run_remembers_the_ids_of_its_last_updates(journal):
-    journal.create("a", RUN, START)
+    journal.create("a", RUN, INITIAL)
     journal.append([entry(4), entry(5, 2)], [])
-    journal.snapshot("a", 5, model(5), ended=True)
+    journal.snapshot("a", Snapshot(5, model(5), TOTALS), ended=True)
     stored = journal.load("a")
     assert list(stored.updates) == []
     assert stored.remembered == {"a-4-0-0": (4, 0), "a-5-2-0": (5, 2)}
@@ -166,15 +172,15 @@ def test_an_ended_run_remembers_the_ids_of_its_last_updates(journal):
 
 def test_runs_are_listed_by_whether_they_have_ended_oldest_first(journal):
     for name in ("c", "a", "b"):
-        journal.create(name, RUN, START)
-    journal.snapshot("a", 1, model(1), ended=True)
+        journal.create(name, RUN, INITIAL)
+    journal.snapshot("a", Snapshot(1, model(1), TOTALS), ended=True)
     assert journal.run_ids(ended=False) == ["c", "b"]
     assert journal.run_ids(ended=True) == ["a"]
 
 
 def test_what_is_stored_outlives_the_journal_object(tmp_path):
     first = open_journal(tmp_path)
-    first.create("a", RUN, START)
+    first.create("a", RUN, INITIAL)
     first.append([entry(0)], [])
     first.close()
     second = open_journal(tmp_path)
@@ -195,7 +201,7 @@ def test_a_second_process_on_the_same_folder_is_refused(disk, tmp_path):
 
 
 def test_a_full_disk_stores_nothing_and_passes(disk):
-    disk.create("a", RUN, START)
+    disk.create("a", RUN, INITIAL)
     writer = disk._writer
     pages = writer.exec_driver_sql("PRAGMA page_count").scalar()
     writer.exec_driver_sql(f"PRAGMA max_page_count={pages + 2}")
@@ -210,7 +216,7 @@ def test_a_full_disk_stores_nothing_and_passes(disk):
 
 
 def test_a_locked_database_stores_nothing_and_passes(disk, tmp_path):
-    disk.create("a", RUN, START)
+    disk.create("a", RUN, INITIAL)
     disk._writer.exec_driver_sql("PRAGMA busy_timeout=10")
     disk._writer.rollback()
     other = sqlite3.connect(tmp_path / "aggregator.sqlite", isolation_level=None)

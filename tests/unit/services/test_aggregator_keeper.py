@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from services.aggregator.adapters.memory import MemoryJournal
-from services.aggregator.core import Submission
+from services.aggregator.core import Submission, Totals
 from services.aggregator.group_commit import Receipt
 from services.aggregator.keeper import Keeper, SnapshotPolicy
 from services.hosting.errors import Conflict, NotFound, NotReady, StorageFailed
@@ -47,12 +47,12 @@ class UnreliableJournal(MemoryJournal):
         super().append(entries, closings)
         self.commits.append((list(entries), list(closings)))
 
-    def snapshot(self, run_id, version, parameters, ended):
+    def snapshot(self, run_id, snapshot, ended):
         self.gate.wait(10)
         if self.failing:
             raise StorageFailed("cannot store a snapshot: disk is full; free some room")
-        super().snapshot(run_id, version, parameters, ended)
-        self.snapshots.append((version, ended))
+        super().snapshot(run_id, snapshot, ended)
+        self.snapshots.append((snapshot.version, ended))
 
 
 class Told(NoTelemetry):
@@ -327,6 +327,8 @@ async def test_snapshots_come_by_rounds_and_change_nothing(journal):
     restarted = Keeper(journal, SELDOM, NoTelemetry())
     model = await latest(restarted)
     assert (model.version, model.parameters.tobytes()) == (10, expected_after(10).tobytes())
+    told = await (await restarted.watch("a")).next()
+    assert told.totals == Totals(updates=20, samples=80, bytes_up=240, diverged=0)
     await restarted.close()
 
 
@@ -396,6 +398,7 @@ async def test_a_follower_that_comes_late_gets_the_whole_state(keeper):
     await submit(keeper, 2, 1)
     change = await (await keeper.watch("a")).next()
     assert (change.version, change.received_slots) == (2, [1])
+    assert change.totals == Totals(updates=4, samples=16, bytes_up=48, diverged=0)
     assert change.parameters == expected_after(2).tobytes()
 
 

@@ -6,20 +6,24 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.aggregator.core import ClosedRound
-from services.aggregator.watching import MAX_CLOSED_ROUNDS, MAX_REFUSED, Refused, Watcher
+from services.aggregator.core import ClosedRound, Totals
+from services.aggregator.watching import MAX_CLOSED_ROUNDS, MAX_REFUSED, Refused, State, Watcher
 
 
 def closed(round, updates=2, diverged=0):
     return ClosedRound(round, updates, float(round), 10, 100, 7 + round, diverged)
 
 
+def state(version):
+    return State(version, b"v%d" % version, Totals(updates=2 * version))
+
+
 def a_watcher():
-    return Watcher(0, b"v0", [], ended=False)
+    return Watcher(state(0), [], ended=False)
 
 
 async def test_the_first_change_is_the_whole_state():
-    change = await Watcher(4, b"v4", [1, 3], ended=True).next()
+    change = await Watcher(state(4), [1, 3], ended=True).next()
     assert (change.version, change.parameters, change.received_slots) == (4, b"v4", [1, 3])
     assert change.ended
 
@@ -37,7 +41,7 @@ async def test_a_new_version_makes_slots_of_the_old_round_moot():
     watcher = a_watcher()
     await watcher.next()
     watcher.add_received([0, 1])
-    watcher.add_closed(closed(0), 1, b"v1")
+    watcher.add_closed(closed(0), state(1))
     watcher.add_received([2])
     change = await watcher.next()
     assert (change.version, change.parameters, change.received_slots) == (1, b"v1", [2])
@@ -47,9 +51,10 @@ async def test_a_new_version_makes_slots_of_the_old_round_moot():
 async def test_a_slow_follower_gets_only_the_newest_parameters():
     watcher = a_watcher()
     for number in range(10):
-        watcher.add_closed(closed(number), number + 1, b"v%d" % (number + 1))
+        watcher.add_closed(closed(number), state(number + 1))
     change = await watcher.next()
     assert (change.version, change.parameters) == (10, b"v10")
+    assert change.totals == Totals(updates=20)
     assert [entry.round for entry in change.closed] == list(range(10))
 
 
@@ -60,7 +65,7 @@ def test_totals_stay_right_however_rarely_one_looks(rounds, reads):
         watcher, seen = a_watcher(), []
         for number in range(rounds):
             one = closed(number, updates=number % 5 + 1, diverged=number % 2)
-            watcher.add_closed(one, number + 1, b"")
+            watcher.add_closed(one, state(number + 1))
             if number in reads:
                 seen.append((await watcher.next()).closed)
         watcher.end_run()

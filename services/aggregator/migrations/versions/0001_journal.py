@@ -19,6 +19,10 @@ def upgrade() -> None:
         sa.Column("run_id", sa.Text, sa.ForeignKey("runs.run_id"), primary_key=True),
         sa.Column("version", sa.Integer, primary_key=True),
         sa.Column("parameters", sa.LargeBinary, nullable=False),
+        sa.Column("updates", sa.Integer, nullable=False),
+        sa.Column("samples", sa.Integer, nullable=False),
+        sa.Column("bytes_up", sa.Integer, nullable=False),
+        sa.Column("diverged", sa.Integer, nullable=False),
     )
     op.create_table(
         "updates",
