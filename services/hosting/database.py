@@ -15,12 +15,13 @@ import contextlib
 import fcntl
 import logging
 import os
+import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import URL, Engine, MetaData, create_engine, event
-from sqlalchemy.exc import DatabaseError, DBAPIError
+from sqlalchemy.exc import DatabaseError
 
 from services.hosting.errors import Occupied, StorageFailed
 from tinyfleet.errors import InvalidInput, one_line
@@ -64,11 +65,16 @@ def open_database(folder: Path, name: str, migrations: Path) -> Engine:
 
 @contextlib.contextmanager
 def storage_errors(what: str) -> Iterator[None]:
-    """Raise what the database raises as StorageFailed, one line that begins with `what`."""
+    """Raise what the database raises as StorageFailed, one line that begins with `what`.
+
+    Takes SQLAlchemy's errors and those of the driver below it.
+    """
     try:
         yield
     except DatabaseError as error:
-        raise _translated(what, error) from error
+        raise _translated(what, str(error.orig)) from error
+    except sqlite3.Error as error:
+        raise _translated(what, str(error)) from error
 
 
 def head_revision(migrations: Path) -> str:
@@ -85,8 +91,7 @@ def disagreements(engine: Engine, tables: MetaData) -> list[Any]:
         return list(compare_metadata(MigrationContext.configure(connection), tables))
 
 
-def _translated(what: str, error: DBAPIError) -> Exception:
-    cause = str(error.orig)
+def _translated(what: str, cause: str) -> Exception:
     if "not a database" in cause or "malformed" in cause:
         return InvalidInput(f"{what}: {cause}; restore it from a copy or move it away")
     remedy = next((remedy for word, remedy in _REMEDIES.items() if word in cause), "")
