@@ -234,7 +234,6 @@ class Work:
     def _measure(self, done: aggregator_pb2.UpdateHeader) -> None:
         report, where = self._telemetry.report, (done.run_id, done.round)
         report("training_seconds", done.training_us / 1e6, "seconds", *where)
-        report("training_samples", done.samples, "", *where)
         if done.diverged:
             report("training_diverged", 1.0, "", *where)
         else:

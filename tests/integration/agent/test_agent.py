@@ -479,11 +479,10 @@ async def test_measurements_of_a_training_reach_the_metrics_service() -> None:
         visit.brief(RUN, SPEC)
         visit.assign(RUN, 3, PLAN, START)
         header, _ = await f.update()
-        samples = [await soon(metrics.samples.get()) for _ in range(3)]
+        samples = [await soon(metrics.samples.get()) for _ in range(2)]
         assert {(s.run_id, s.round, s.source) for s in samples} == {(RUN, 3, "pi-1")}
         values = {s.name: s.value for s in samples}
         assert values["training_loss"] == header.loss
-        assert values["training_samples"] == 32
         assert values["training_seconds"] == pytest.approx(header.training_us / 1e6)
 
 
