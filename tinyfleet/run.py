@@ -15,11 +15,12 @@ from tinyfleet.errors import InvalidInput, unknown_name
 from tinyfleet.learner.protocol import Samples
 from tinyfleet.model.builtin import builtin_model
 from tinyfleet.model.initialization import initial_parameters
+from tinyfleet.model.layers import Shape
 from tinyfleet.model.spec import ModelSpec, Parameters
 from tinyfleet.randomness import Purpose, RandomStream
 from tinyfleet.strategies import STRATEGIES, Strategy, make_strategy
 from tinyfleet.strategies.base import MAX_ROUNDS, options_of
-from tinyfleet.tasks.base import Task
+from tinyfleet.tasks.base import Task, TaskOutline
 
 MAX_SEED = 2**63 - 1
 
@@ -62,7 +63,7 @@ def training_samples(task: Task, seed: int, round: int, slot: int, count: int) -
 
 
 def make_run(
-    task: Task,
+    task: TaskOutline,
     strategy: str,
     rounds: int,
     seed: int,
@@ -79,18 +80,25 @@ def make_run(
     options = {name: entry.default for name, entry in known.items()}
     options |= task.recommended.get(strategy, {})
     options |= strategy_options or {}
-    spec = model if isinstance(model, ModelSpec) else _fitting_model(task, model)
+    spec = model if isinstance(model, ModelSpec) else fitting_model(task, model)
     check_fits(task, spec)
     return RunSpec(spec, task.name, strategy, rounds, seed, dict(task.options), options)
 
 
-def _fitting_model(task: Task, name: str | None) -> ModelSpec:
+def fitting_model(task: TaskOutline, name: str | None = None) -> ModelSpec:
+    """The built-in model `name`, or the task's default one, in the shape the task needs."""
     return builtin_model(name or task.default_model, task.input_shape, task.outputs, task.loss)
 
 
-def check_fits(task: Task, spec: ModelSpec) -> None:
+def check_fits(task: TaskOutline, spec: ModelSpec) -> None:
     """Raise InvalidInput unless the model has the task's shapes and loss."""
     have = (spec.input_shape, spec.outputs, spec.loss)
     need = (task.input_shape, task.outputs, task.loss)
     if have != need:
-        raise InvalidInput(f"model '{spec.name}' is {have}, task '{task.name}' needs {need}")
+        raise InvalidInput(
+            f"model '{spec.name}' has {_shapes(*have)}; task '{task.name}' needs {_shapes(*need)}"
+        )
+
+
+def _shapes(inputs: Shape, outputs: int, loss: str) -> str:
+    return f"input {'x'.join(map(str, inputs))}, {outputs} outputs, loss {loss}"

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from services.coordinator.fleet import Needs
-from tinyfleet.errors import unknown_name
 from tinyfleet.learner.memory import memory_needed
-from tinyfleet.run import RunSpec
+from tinyfleet.run import RunSpec, check_fits
 from tinyfleet.strategies import Phase
-from tinyfleet.tasks import TASKS
+from tinyfleet.tasks import outline_task
 
 
 def check_runnable(spec: RunSpec) -> None:
     """Raise InvalidInput when no agent could ever serve the run."""
-    if spec.task not in TASKS:
-        raise unknown_name("task", spec.task, TASKS)
+    check_fits(outline_task(spec.task, spec.task_options), spec.model)
     for phase in _phases(spec):
         spec.model.layer_mask(phase.trainable)
 

@@ -7,13 +7,14 @@ from typing import Any
 
 import click
 
-from tinyfleet.cli.console import json_option, print_json, print_table
+from tinyfleet.cli.console import examples, json_option, print_json, print_table
 from tinyfleet.cli.options import find_model, ways_option
 from tinyfleet.cli.outcome import model_document
 from tinyfleet.learner.memory import MemoryNeed, memory_needed
-from tinyfleet.model import ModelSpec, builtin_model
+from tinyfleet.model import ModelSpec
 from tinyfleet.model.layers import Conv2D, DepthwiseConv2D
-from tinyfleet.tasks import TASKS, model_needs
+from tinyfleet.run import fitting_model
+from tinyfleet.tasks import TASKS, outline_task
 
 _EXPLAINED = {
     "parameters_bytes": "the parameters, float32",
@@ -23,10 +24,18 @@ _EXPLAINED = {
 }
 
 
-@click.command("memory")
+@click.command(
+    "memory",
+    epilog=examples(
+        "tinyfleet memory cnn_s",
+        "tinyfleet memory my_model.toml",
+    ),
+)
 @click.argument("model", metavar="NAME|FILE.toml")
 @click.option(
-    "--task", help=f"Task of a built-in model: {', '.join(TASKS)}. [default: what suits it]"
+    "--task",
+    metavar="NAME",
+    help=f"Task of a built-in model: {', '.join(TASKS)}. [default: what suits it]",
 )
 @ways_option
 @json_option
@@ -65,8 +74,8 @@ def _model(name: str, task: str | None, options: dict[str, Any]) -> ModelSpec:
     if isinstance(found, ModelSpec):
         return found
     if task is not None:
-        return builtin_model(found, *model_needs(task, options))
-    plain = builtin_model(found, *model_needs("sine", {}))
+        return fitting_model(outline_task(task, options), found)
+    plain = fitting_model(outline_task("sine", {}), found)
     if any(isinstance(layer, Conv2D | DepthwiseConv2D) for layer in plain.layers):
-        return builtin_model(found, *model_needs("omniglot", options))
+        return fitting_model(outline_task("omniglot", options), found)
     return plain

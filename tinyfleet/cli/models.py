@@ -9,13 +9,16 @@ import click
 from tinyfleet.cli.console import json_option, print_json, print_table
 from tinyfleet.cli.options import ways_option
 from tinyfleet.learner.memory import memory_needed
-from tinyfleet.model import BUILTIN_MODELS, ModelSpec, builtin_model
+from tinyfleet.model import BUILTIN_MODELS, ModelSpec
 from tinyfleet.model.cost import multiply_accumulates
-from tinyfleet.tasks import TASKS, model_needs
+from tinyfleet.run import fitting_model
+from tinyfleet.tasks import TASKS, outline_task
 
 
 @click.command("models")
-@click.option("--task", help=f"Only for this task: {', '.join(TASKS)}. [default: all]")
+@click.option(
+    "--task", metavar="NAME", help=f"Only for this task: {', '.join(TASKS)}. [default: all]"
+)
 @ways_option
 @json_option
 def command(task: str | None, ways: int | None, as_json: bool) -> None:
@@ -25,9 +28,10 @@ def command(task: str | None, ways: int | None, as_json: bool) -> None:
     times as many.
     """
     options = {} if ways is None else {"ways": ways}
+    names = [task] if task else [name for name in TASKS if ways is None or _has_classes(name)]
     entries = [
-        _entry(name, builtin_model(model, *model_needs(name, options)))
-        for name in ([task] if task else TASKS)
+        _entry(name, fitting_model(outline_task(name, options), model))
+        for name in names
         for model in BUILTIN_MODELS
     ]
     if as_json:
@@ -36,6 +40,10 @@ def command(task: str | None, ways: int | None, as_json: bool) -> None:
     columns = ("task", "model", "parameters", "bytes", "MACs", "arena bytes")
     keys = ("task", "name", "parameters", "bytes", "macs", "arena_bytes")
     print_table(columns, [[_cell(entry[key]) for key in keys] for entry in entries])
+
+
+def _has_classes(task: str) -> bool:
+    return outline_task(task, {}).loss == "softmax_cross_entropy"
 
 
 def _entry(task: str, model: ModelSpec) -> dict[str, Any]:

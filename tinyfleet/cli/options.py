@@ -15,12 +15,13 @@ from typing import Any
 
 import click
 
+from tinyfleet.config import check_address
 from tinyfleet.errors import InvalidInput, unknown_name
 from tinyfleet.evaluation import EvaluationSettings
 from tinyfleet.model import BUILTIN_MODELS, ModelSpec, load_model
-from tinyfleet.run import RunSpec, make_run
+from tinyfleet.run import MAX_SEED, RunSpec, make_run
 from tinyfleet.strategies import STRATEGIES
-from tinyfleet.tasks import TASKS, Task, make_task
+from tinyfleet.tasks import TASKS, Task, TaskOutline, make_task, outline_task
 
 Command = Callable[..., Any]
 Pairs = tuple[tuple[str, Any], ...]
@@ -43,7 +44,13 @@ class RunOptions:
         """The task, with its data where it needs any."""
         return make_task(self.task, self.task_options, self.data)
 
-    def make_run(self, task: Task) -> RunSpec:
+    def outline_task(self) -> TaskOutline:
+        """The task for a run that others train: without data, unless the user gives some."""
+        if self.data is not None:
+            return self.make_task()
+        return outline_task(self.task, self.task_options)
+
+    def make_run(self, task: TaskOutline) -> RunSpec:
         """The complete run: every option explicit."""
         model = find_model(self.model) if self.model else None
         return make_run(task, self.strategy, self.rounds, self.seed, model, self.settings)
@@ -69,7 +76,7 @@ def find_model(name: str) -> ModelSpec | str:
     if name.endswith(".toml"):
         return load_model(Path(name))
     if name not in BUILTIN_MODELS:
-        raise unknown_name("model", name, [*BUILTIN_MODELS, "FILE.toml"])
+        raise unknown_name("model", name, [*BUILTIN_MODELS, "or a FILE.toml"])
     return name
 
 
@@ -92,16 +99,21 @@ def run_options(command: Command) -> Command:
 
     return _with(
         wrapper,
-        click.option("--task", default="sine", help=f"Problems to learn: {', '.join(TASKS)}."),
         click.option(
-            "--strategy", default="tiny_reptile", help=f"Algorithm: {', '.join(STRATEGIES)}."
+            "--task", default="sine", metavar="NAME", help=f"Problems to learn: {', '.join(TASKS)}."
+        ),
+        click.option(
+            "--strategy",
+            default="tiny_reptile",
+            metavar="NAME",
+            help=f"Algorithm: {', '.join(STRATEGIES)}.",
         ),
         click.option(
             "--model",
             metavar="NAME|FILE.toml",
             help="Built-in model or file. [default: the task's]",
         ),
-        click.option("--rounds", type=int, default=10_000, help="Rounds of training."),
+        click.option("--rounds", type=int, default=10_000, metavar="N", help="Rounds of training."),
         seed_option("Seed of every random draw of the run."),
         click.option(
             "--set",
@@ -116,7 +128,7 @@ def run_options(command: Command) -> Command:
 
 
 ways_option = click.option(
-    "--ways", type=int, help="Classes of a problem; short for --task-option ways=N."
+    "--ways", type=int, metavar="N", help="Classes of a problem; short for --task-option ways=N."
 )
 
 
@@ -145,13 +157,42 @@ def task_flags() -> tuple[Callable[[Command], Command], ...]:
 def engine_option(command: Command) -> Command:
     """Add --engine: what computes. All engines give the same bits."""
     return click.option(
-        "--engine", default="auto", help="What trains: auto, native (C) or reference (NumPy)."
+        "--engine",
+        default="auto",
+        metavar="NAME",
+        help="What trains: auto, native (C) or reference (NumPy).",
     )(command)
+
+
+test_every_option = click.option(
+    "--test-every",
+    type=click.IntRange(0),
+    default=0,
+    metavar="N",
+    help="Also test every N rounds; 0: never.",
+)
 
 
 def seed_option(help: str, default: int = 1) -> Callable[[Command], Command]:
     """--seed with the range all seeds share."""
-    return click.option("--seed", type=click.IntRange(0, 2**63 - 1), default=default, help=help)
+    return click.option("--seed", default=default, help=help, **_SEED)
+
+
+def checked_address(_context: click.Context, parameter: click.Parameter, text: str) -> str:
+    """Callback of an option that holds host:port."""
+    check_address(parameter.opts[0], text)
+    return text
+
+
+def _checked_seed(_context: click.Context, parameter: click.Parameter, seed: int) -> int:
+    if not 0 <= seed <= MAX_SEED:
+        raise InvalidInput(f"{parameter.opts[0]} must be 0 to {MAX_SEED}, got {seed}")
+    return seed
+
+
+_WHOLE: dict[str, Any] = {"type": int, "metavar": "N"}
+_REAL: dict[str, Any] = {"type": float, "metavar": "NUMBER"}
+_SEED: dict[str, Any] = {"type": int, "metavar": "N", "callback": _checked_seed}
 
 
 def evaluation_options(prefix: str = "") -> Callable[[Command], Command]:
@@ -167,20 +208,19 @@ def evaluation_options(prefix: str = "") -> Callable[[Command], Command]:
             test = EvaluationOptions(**{name: flags.pop(f"test_{name}") for name in names})
             return command(test=test, **flags)
 
-        def flag(name: str, kind: Any, help: str, default: Any = None) -> Any:
+        def flag(name: str, about: dict[str, Any], help: str, default: Any = None) -> Any:
             shown = help if default is not None else f"{help} [default: the task's]"
-            return click.option(
-                f"--{prefix}{name}", f"test_{name}", type=kind, default=default, help=shown
-            )
+            flag = f"--{prefix}{name}"
+            return click.option(flag, f"test_{name}", default=default, help=shown, **about)
 
         return _with(
             wrapper,
-            flag("tasks", int, "Unseen problems to test on.", 1000),
-            flag("shots", int, "Samples to adapt on, per class for a classifier."),
-            flag("queries", int, "Samples to test on, likewise."),
-            flag("passes", int, "Passes over the samples to adapt on."),
-            flag("rate", float, "Rate of the online steps of the adaptation."),
-            flag("seed", click.IntRange(0, 2**63 - 1), "Seed of the unseen problems.", 0),
+            flag("tasks", _WHOLE, "Unseen problems to test on.", 1000),
+            flag("shots", _WHOLE, "Samples to adapt on, per class for a classifier."),
+            flag("queries", _WHOLE, "Samples to test on, likewise."),
+            flag("passes", _WHOLE, "Passes over the samples to adapt on."),
+            flag("rate", _REAL, "Rate of the online steps of the adaptation."),
+            flag("seed", _SEED, "Seed of the unseen problems.", 0),
         )
 
     return decorate

@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tinyfleet.errors import InvalidInput, unknown_name
-from tinyfleet.model.layers import Shape
-from tinyfleet.tasks.base import FewShotProblem, Task
+from tinyfleet.tasks.base import FewShotProblem, Task, TaskOutline
 from tinyfleet.tasks.sine import Sine
 
 
@@ -20,13 +19,25 @@ def _sine(options: Mapping[str, Any], data: Path | None) -> Task:
 def _omniglot(options: Mapping[str, Any], data: Path | None) -> Task:
     from tinyfleet.tasks.omniglot import Omniglot
 
-    check_options("omniglot", options, ("ways", "rotations"))
+    check_options("omniglot", options, _OMNIGLOT_OPTIONS)
     return Omniglot(data, **options)
 
 
+def _omniglot_outline(options: Mapping[str, Any]) -> TaskOutline:
+    from tinyfleet.tasks.omniglot import OmniglotOutline
+
+    check_options("omniglot", options, _OMNIGLOT_OPTIONS)
+    return OmniglotOutline(**options)
+
+
+_OMNIGLOT_OPTIONS = ("ways", "rotations")
 TASKS: dict[str, Callable[[Mapping[str, Any], Path | None], Task]] = {
     "sine": _sine,
     "omniglot": _omniglot,
+}
+_OUTLINES: dict[str, Callable[[Mapping[str, Any]], TaskOutline]] = {
+    "sine": lambda options: _sine(options, None),
+    "omniglot": _omniglot_outline,
 }
 
 
@@ -41,15 +52,14 @@ def make_task(name: str, options: Mapping[str, Any], data: Path | None = None) -
     return TASKS[name](options, data)
 
 
-def model_needs(name: str, options: Mapping[str, Any]) -> tuple[Shape, int, str]:
-    """Input shape, outputs and loss of a model for the task; needs no data and reads none."""
+def outline_task(name: str, options: Mapping[str, Any]) -> TaskOutline:
+    """The task `name` without its data, for whoever makes a run and leaves training to others.
+
+    Raises InvalidInput for unknown names and options, and for values that no data could suit.
+    """
     if name not in TASKS:
         raise unknown_name("task", name, TASKS)
-    if name == "sine":
-        return Sine.input_shape, Sine.outputs, Sine.loss
-    from tinyfleet.tasks.omniglot import Omniglot
-
-    return Omniglot.input_shape, int(options.get("ways", 5)), Omniglot.loss
+    return _OUTLINES[name](options)
 
 
 def check_options(task: str, options: Mapping[str, Any], known: tuple[str, ...]) -> None:
@@ -62,4 +72,4 @@ def check_options(task: str, options: Mapping[str, Any], known: tuple[str, ...])
         raise unknown_name(f"option of task {task}", option, known)
 
 
-__all__ = ["TASKS", "FewShotProblem", "Task", "make_task", "model_needs"]
+__all__ = ["TASKS", "FewShotProblem", "Task", "TaskOutline", "make_task", "outline_task"]

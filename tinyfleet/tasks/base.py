@@ -26,8 +26,8 @@ class FewShotProblem:
     query: Samples
 
 
-class Task(Protocol):
-    """A distribution of problems. Implementations are immutable after construction."""
+class TaskOutline(Protocol):
+    """What is known of a task without its data: enough to make a run of it."""
 
     name: ClassVar[str]
     default_model: ClassVar[str]
@@ -51,6 +51,10 @@ class Task(Protocol):
     def loss(self) -> str:
         """A loss of `tinyfleet.model.spec.LOSSES`."""
         ...
+
+
+class Task(TaskOutline, Protocol):
+    """A distribution of problems. Implementations are immutable after construction."""
 
     def training_samples(self, stream: RandomStream, count: int) -> Samples:
         """`count` samples, in the order a device meets them, of one problem drawn for training."""

@@ -26,13 +26,13 @@ from tinyfleet.tasks.image_store import ImageStore
 from tinyfleet.tasks.omniglot_data import SIDE, OmniglotData, open_omniglot
 
 _ROTATIONS = 4
+_MAX_WAYS = 1623  # characters of the whole data set
 
 
-class Omniglot:
-    """The task `omniglot`: grey images to one of `ways` classes, cross-entropy.
+class OmniglotOutline:
+    """What the task `omniglot` is, without the drawings.
 
-    ways: 2 to the number of evaluation characters. rotations: whether training has the rotated
-    characters too. A split's images are read when the first problem of that split is drawn.
+    ways: classes of a problem, from 2. rotations: whether training has rotated characters too.
     """
 
     name: ClassVar[str] = "omniglot"
@@ -50,17 +50,28 @@ class Omniglot:
     input_shape: Shape = (SIDE, SIDE, 1)
     loss = "softmax_cross_entropy"
 
-    def __init__(self, data: Path | None, ways: int = 5, rotations: bool = True) -> None:
+    def __init__(self, ways: int = 5, rotations: bool = True) -> None:
         if not isinstance(rotations, bool):
             raise InvalidInput(f"rotations must be true or false, got {rotations!r}")
         if isinstance(ways, bool) or not isinstance(ways, int):
             raise InvalidInput(f"ways must be a whole number, got {ways!r}")
-        self._data: OmniglotData = open_omniglot(data)
-        most = min(self._data.class_count("background"), self._data.class_count("evaluation"))
-        if not 2 <= ways <= most:
-            raise InvalidInput(f"ways must be 2 to {most}, got {ways}")
+        _check_ways(ways, _MAX_WAYS)
         self.outputs = ways
         self.options: Mapping[str, Any] = MappingProxyType({"ways": ways, "rotations": rotations})
+
+
+class Omniglot(OmniglotOutline):
+    """The task `omniglot`: grey images to one of `ways` classes, cross-entropy.
+
+    ways: 2 to the number of evaluation characters. rotations: whether training has the rotated
+    characters too. A split's images are read when the first problem of that split is drawn.
+    """
+
+    def __init__(self, data: Path | None, ways: int = 5, rotations: bool = True) -> None:
+        super().__init__(ways, rotations)
+        self._data: OmniglotData = open_omniglot(data)
+        classes = (self._data.class_count(split) for split in ("background", "evaluation"))
+        _check_ways(ways, min(classes))
         self._rotations = _ROTATIONS if rotations else 1
 
     @property
@@ -140,3 +151,8 @@ def _samples(
     labels, ranks = order % ways, order // ways
     inputs = store.read(numbers[labels, ranks], None if turns is None else turns[labels])
     return Samples(inputs, np.eye(ways, dtype=np.float32)[labels])
+
+
+def _check_ways(ways: int, most: int) -> None:
+    if not 2 <= ways <= most:
+        raise InvalidInput(f"ways must be 2 to {most}, got {ways}")

@@ -13,7 +13,7 @@ from omniglot_files import CLASSES, DRAWINGS, arrays, drawing, write_folders, wr
 
 from tinyfleet.errors import InvalidInput
 from tinyfleet.randomness import Purpose, RandomStream
-from tinyfleet.tasks import make_task, model_needs
+from tinyfleet.tasks import make_task, outline_task
 
 REAL_DATA = os.environ.get("TINYFLEET_DATA")
 
@@ -135,7 +135,7 @@ def test_more_shots_than_drawings_are_refused(task):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"ways": 1}, "ways must be 2 to 7"),
+        ({"ways": 1}, "ways must be 2 to"),
         ({"ways": 8}, "ways must be 2 to 7"),
         ({"ways": "5"}, "whole number"),
         ({"ways": True}, "whole number"),
@@ -156,8 +156,16 @@ def test_the_number_of_ways_is_the_number_of_outputs(npz):
 
 
 def test_what_a_model_needs_is_known_without_data(task):
-    assert model_needs("omniglot", {}) == (task.input_shape, task.outputs, task.loss)
-    assert model_needs("omniglot", {"ways": 20})[1] == 20
+    outline = outline_task("omniglot", {})
+    for name in ("input_shape", "outputs", "loss", "options", "recommended", "default_model"):
+        assert getattr(outline, name) == getattr(task, name)
+    assert outline_task("omniglot", {"ways": 20}).outputs == 20
+
+
+@pytest.mark.parametrize("options", [{"ways": 1}, {"ways": 2000}, {"ways": True}, {"way": 5}])
+def test_options_that_no_data_could_suit_are_refused_without_data(options):
+    with pytest.raises(InvalidInput, match="way"):
+        outline_task("omniglot", options)
 
 
 def test_folder_and_zips_of_the_official_drawings_are_the_same_task(tmp_path):
