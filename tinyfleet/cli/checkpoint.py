@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from tinyfleet.checkpoint import save_checkpoint
-from tinyfleet.cli.console import json_option, print_json
+from tinyfleet.cli.console import examples, json_option, print_json
 from tinyfleet.cli.fleet_options import coordinator_option, resolve_run
 from tinyfleet.cli.outcome import model_document
 from tinyfleet.client import Fleet
@@ -19,7 +19,13 @@ def command() -> None:
     """Fetch a model from a fleet."""
 
 
-@command.command("pull")
+@command.command(
+    "pull",
+    epilog=examples(
+        "tinyfleet checkpoint pull last -o model.tinyfleet",
+        "tinyfleet evaluate model.tinyfleet --shots 5",
+    ),
+)
 @click.argument("run_id", metavar="RUN|last")
 @click.option(
     "--output",
@@ -54,4 +60,4 @@ def pull(
         )
     else:
         print(f"{path}: round {checkpoint.version:,} of {checkpoint.run.rounds:,}")
-        print(f"parameters sha256 {sha256}")
+        print(f"sha256 {sha256}")

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import math
+import re
+import shutil
 import sys
+import textwrap
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any, Self
 
@@ -14,11 +17,17 @@ import click
 
 _PLAIN_INTERVAL_S = 10.0
 _BAR_INTERVAL_S = 0.1
+_NUMBER = re.compile(r"-?\d.*|-|nan|inf")
 _LOSS_MEMORY = 0.98  # our choice: the shown loss averages over about 50 rounds
 
 json_option = click.option(
     "--json", "as_json", is_flag=True, help="Print one JSON object and nothing else on stdout."
 )
+
+
+def examples(*lines: str) -> str:
+    """The epilog of a command's help: how it is called."""
+    return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)
 
 
 def print_json(document: dict[str, Any]) -> None:
@@ -32,17 +41,39 @@ def note(message: str) -> None:
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """A table on stdout; columns whose every cell starts with a digit are right-aligned."""
-    from rich.console import Console
-    from rich.table import Table
+    """A table on stdout: columns two spaces apart, numbers to the right.
 
-    table = Table()
-    for index, column in enumerate(columns):
-        numeric = bool(rows) and all(row[index][:1].isdigit() for row in rows)
-        table.add_column(column, justify="right" if numeric else "left")
-    for row in rows:
-        table.add_row(*row)
-    Console().print(table)
+    Each row is one line, fit to be piped. Only on a terminal that is too narrow, the last cell of
+    a row goes below it.
+    """
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    pads = [_pad(index, columns, rows) for index in range(len(columns))]
+    for number, row in enumerate([columns, *rows]):
+        *cells, last = [pad(cell) for pad, cell in zip(pads, row, strict=True)]
+        line = "  ".join([*cells, last]).rstrip()
+        if number and width is not None and len(line) > width:
+            line = "  ".join(cells).rstrip() + "\n" + wrapped(last.strip(), "    ", "    ", width)
+        click.echo(line if number else click.style(line, bold=True))
+
+
+def wrapped(text: str, first: str = "", later: str = "  ", width: int = 80) -> str:
+    """A text in lines that fit a terminal, each begun by `first` or `later`."""
+    return textwrap.fill(
+        text,
+        width,
+        initial_indent=first,
+        subsequent_indent=later,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+
+
+def _pad(index: int, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Callable[[str], str]:
+    """What brings the cells of a column to one width."""
+    cells = [row[index] for row in rows]
+    width = max(map(len, [columns[index], *cells]))
+    numeric = bool(cells) and all(_NUMBER.fullmatch(cell) for cell in cells)
+    return (lambda cell: cell.rjust(width)) if numeric else (lambda cell: cell.ljust(width))
 
 
 def si_bytes(count: float) -> str:

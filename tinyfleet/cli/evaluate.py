@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from tinyfleet.checkpoint import Checkpoint, load_checkpoint
-from tinyfleet.cli.console import json_option, print_json
+from tinyfleet.cli.console import examples, json_option, print_json
 from tinyfleet.cli.options import (
     EvaluationOptions,
     engine_option,
@@ -29,9 +29,14 @@ def _task_flags(command: Any) -> Any:
     return command
 
 
-@click.command("evaluate")
+@click.command(
+    "evaluate",
+    epilog=examples(
+        "tinyfleet evaluate out/checkpoint.tinyfleet --shots 1 --tasks 500",
+    ),
+)
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option("--task", help="Problems to test on. [default: the checkpoint's]")
+@click.option("--task", metavar="NAME", help="Problems to test on. [default: the checkpoint's]")
 @_task_flags
 @evaluation_options()
 @engine_option

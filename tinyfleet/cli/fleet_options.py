@@ -10,6 +10,7 @@ from google.protobuf import json_format
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from tinyfleet.cli.console import si_bytes
+from tinyfleet.cli.options import checked_address
 from tinyfleet.client import Fleet
 from tinyfleet.errors import InvalidInput
 from tinyfleet.v1 import coordinator_pb2
@@ -19,6 +20,7 @@ coordinator_option = click.option(
     default="127.0.0.1:7310",
     envvar="TINYFLEET_COORDINATOR",
     show_envvar=True,
+    callback=checked_address,
     metavar="HOST:PORT",
     help="Address of the coordinator.",
 )
@@ -43,10 +45,11 @@ def run_row(run: coordinator_pb2.Run) -> list[str]:
     loss = f"{run.loss:.4g}" if run.HasField("loss") else "-"
     rounds = f"{run.rounds_done:,}/{run.spec.rounds:,}"
     what = f"{run.spec.task} {run.spec.strategy} {run.spec.model.name}"
-    return [run.run_id, status_name(run), what, rounds, loss, ago(run.create_time)]
+    age = ago(run.create_time).removesuffix(" ago")
+    return [run.run_id, status_name(run), what, rounds, loss, age]
 
 
-RUN_COLUMNS = ("run", "status", "what", "rounds", "loss", "created")
+RUN_COLUMNS = ("run", "status", "what", "rounds", "loss", "age")
 
 
 def describe_run(run: coordinator_pb2.Run) -> str:
@@ -61,7 +64,7 @@ def describe_run(run: coordinator_pb2.Run) -> str:
     if run.message:
         lines.append(run.message)
     if run.parameters_sha256:
-        lines.append(f"parameters sha256 {run.parameters_sha256}")
+        lines.append(f"sha256 {run.parameters_sha256}")
     return "\n".join(lines)
 
 

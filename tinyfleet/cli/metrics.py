@@ -14,9 +14,10 @@ from typing import Any
 import click
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from tinyfleet.cli.console import json_option, note, print_json, si_bytes
+from tinyfleet.cli.console import examples, json_option, note, print_json, print_table, si_bytes
 from tinyfleet.cli.fleet_options import coordinator_option, resolve_run
 from tinyfleet.cli.metrics_client import Metrics, NoSuchRun
+from tinyfleet.cli.options import checked_address
 from tinyfleet.client import Fleet
 from tinyfleet.errors import InvalidInput, unknown_name
 from tinyfleet.v1 import metrics_pb2
@@ -50,6 +51,7 @@ def _shared(function: Command) -> Command:
         default="127.0.0.1:7312",
         envvar="TINYFLEET_METRICS",
         show_envvar=True,
+        callback=checked_address,
         metavar="HOST:PORT",
         help="Address of the metrics service.",
     )(function)
@@ -79,7 +81,13 @@ def _filter_flags(function: Command) -> Command:
     return function
 
 
-@command.command("query")
+@command.command(
+    "query",
+    epilog=examples(
+        "tinyfleet metrics query --run last --metric round_loss --rounds 100:200 --csv",
+        "tinyfleet metrics query --run last --metric training_seconds --aggregate p95",
+    ),
+)
 @_filter_flags
 @click.option(
     "--aggregate",
@@ -110,10 +118,7 @@ def query(
     coordinator: str,
     as_json: bool,
 ) -> None:
-    """Print samples, or one value per group of them.
-
-    tinyfleet metrics query --run last --metric training_seconds --aggregate p95 --group-by source
-    """
+    """Print samples, or one value per group of them."""
     if as_csv and as_json:
         raise InvalidInput("--csv and --json exclude each other")
     keys = _parsed_keys(group_by)
@@ -315,7 +320,7 @@ def _print_rows(rows: Sequence[Row], as_csv: bool) -> None:
         writer.writerows(rows)
         return
     columns = [name for name in rows[0] if any(row[name] not in ("", None) for row in rows)]
-    _print_columns(columns, [[_cell(row[name]) for name in columns] for row in rows])
+    print_table(columns, [[_cell(row[name]) for name in columns] for row in rows])
 
 
 def _line(row: Row) -> str:
@@ -330,7 +335,7 @@ def _print_summary(rows: Sequence[Row]) -> None:
         [row["metric"], f"{row['count']:,}", *(quantity(row[name], row["unit"]) for name in names)]
         for row in rows
     ]
-    _print_columns(("metric", "samples", *names), table)
+    print_table(("metric", "samples", *names), table)
 
 
 def quantity(value: float, unit: str) -> str:
@@ -343,19 +348,6 @@ def quantity(value: float, unit: str) -> str:
         scaled = value * scale
         return f"{scaled:,.0f} {name}" if abs(scaled) >= 100 else f"{scaled:.3g} {name}"
     return f"{value:.4g}"
-
-
-def _print_columns(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Columns two spaces apart, so that a summary fits in 80; texts left, numbers right."""
-    table = [list(columns), *map(list, rows)]
-    texts = ("time", "run", "source", "metric", "unit")
-    widths = [max(len(row[index]) for row in table) for index in range(len(columns))]
-    for row in table:
-        cells = (
-            cell.ljust(width) if name in texts else cell.rjust(width)
-            for cell, width, name in zip(row, widths, columns, strict=True)
-        )
-        print("  ".join(cells).rstrip())
 
 
 def _cell(value: Any) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tinyfleet.checkpoint import Checkpoint, save_checkpoint
-from tinyfleet.cli.console import note, print_table, si_bytes
+from tinyfleet.cli.console import note, print_table, si_bytes, wrapped
 from tinyfleet.errors import InvalidInput
 from tinyfleet.evaluation import Evaluation, Score
 from tinyfleet.learner.protocol import Learner
@@ -100,7 +100,7 @@ def print_outcome(outcome: Outcome) -> None:
         + (f", {outcome.diverged:,} updates diverged" if outcome.diverged else "")
     )
     print_evaluation(outcome.evaluation)
-    print(f"parameters sha256 {parameters_sha256(outcome.parameters)}")
+    print(f"sha256 {parameters_sha256(outcome.parameters)}")
 
 
 def print_evaluation(evaluation: Evaluation) -> None:
@@ -112,8 +112,8 @@ def print_evaluation(evaluation: Evaluation) -> None:
     ]
     columns = ["", "loss", "accuracy"] if evaluation.after.accuracy is not None else ["", "loss"]
     print(
-        f"{settings.tasks:,} unseen problems, {settings.shots} shots, {settings.passes} passes "
-        f"at rate {settings.rate:g}; mean and 95 % interval:"
+        f"{settings.tasks:,} unseen problems, {settings.shots}-shot, "
+        f"passes {settings.passes}, rate {settings.rate:g}; mean and 95 % interval:"
     )
     print_table(columns, [row[: len(columns)] for row in rows])
     if lost := evaluation.after.diverged:
@@ -142,6 +142,12 @@ def keep_outcome(folder: Path, outcome: Outcome, task: Task, learner: Learner) -
     text = json.dumps(document, indent=2, allow_nan=False) + "\n"
     _writing(folder, lambda: (folder / RESULT_NAME).write_text(text, "utf-8"))
     keep_plots(folder, outcome, task, learner)
+
+
+def say_kept(folder: Path) -> None:
+    """Name the files that are in the folder now."""
+    names = ", ".join(sorted(file.name for file in folder.iterdir()))
+    note(wrapped(f"kept in {folder}: {names}"))
 
 
 def keep_plots(folder: Path, outcome: Outcome, task: Task, learner: Learner) -> None:

@@ -11,12 +11,18 @@ import click
 
 from tinyfleet import __version__
 from tinyfleet.cli.commands import COMMANDS
+from tinyfleet.cli.console import examples
 from tinyfleet.cli.exits import ExitCode, exit_code_of
 from tinyfleet.errors import TinyFleetError, unknown_name
 
 _EPILOG = (
     "Exit codes: 0 done, 1 internal error, 2 invalid input, 3 service not reachable, "
     "4 refused or failed, 5 interrupted."
+)
+_EXAMPLES = examples(
+    "tinyfleet simulate                   a whole federation in one process",
+    "tinyfleet up --agents 8              services and agents on this machine",
+    "tinyfleet simulate --help            a command's flags, and more examples",
 )
 
 
@@ -54,7 +60,7 @@ def load_command(name: str) -> click.Command:
 
 @click.group(
     cls=LazyGroup,
-    epilog=_EPILOG,
+    epilog=f"{_EXAMPLES}\n\n{_EPILOG}",
     context_settings={"help_option_names": ["-h", "--help"], "show_default": True},
 )
 @click.version_option(__version__, prog_name="tinyfleet")
@@ -100,7 +106,7 @@ def _report(error: BaseException) -> int:
     if isinstance(error, BrokenPipeError):
         # The reader has what it wanted; without this, the interpreter complains while it ends.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return ExitCode.INVALID
+        return ExitCode.DONE
     if isinstance(error, Exception):
         _say(f"internal error, {type(error).__name__}: {error} (tinyfleet --debug shows where)")
         return ExitCode.INTERNAL

@@ -8,7 +8,14 @@ from collections.abc import Iterator
 
 import click
 
-from tinyfleet.cli.console import RoundProgress, json_option, note, print_json, print_table
+from tinyfleet.cli.console import (
+    RoundProgress,
+    examples,
+    json_option,
+    note,
+    print_json,
+    print_table,
+)
 from tinyfleet.cli.fleet_options import (
     RUN_COLUMNS,
     coordinator_option,
@@ -33,14 +40,22 @@ def command() -> None:
     """Start, list, show, watch and stop runs."""
 
 
-@command.command("start")
+@command.command(
+    "start",
+    epilog=examples(
+        "tinyfleet run start --model mlp_32 --rounds 1000 --watch",
+    ),
+)
 @run_options
 @click.option("--watch", is_flag=True, help="Follow the run to its end.")
 @coordinator_option
 @json_option
 def start(run: RunOptions, watch: bool, coordinator: str, as_json: bool) -> None:
-    """Start a run on a fleet; it begins as soon as an agent is there."""
-    spec = run.make_run(run.make_task())
+    """Start a run on a fleet; it begins as soon as an agent is there.
+
+    The agents have the data: give --data only to have the options checked against it.
+    """
+    spec = run.make_run(run.outline_task())
     with Fleet(coordinator) as fleet:
         state = fleet.create_run(spec)
         if watch:
@@ -50,7 +65,9 @@ def start(run: RunOptions, watch: bool, coordinator: str, as_json: bool) -> None
 
 
 @command.command("list")
-@click.option("--limit", type=click.IntRange(1, 1000), default=20, help="Most runs to list.")
+@click.option(
+    "--limit", type=click.IntRange(1, 1000), default=20, metavar="N", help="Most runs to list."
+)
 @coordinator_option
 @json_option
 def list_runs(limit: int, coordinator: str, as_json: bool) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from tinyfleet.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from tinyfleet.cli.console import RoundProgress, json_option, note, print_json
+from tinyfleet.cli.console import RoundProgress, examples, json_option, print_json
 from tinyfleet.cli.exits import Interrupted
 from tinyfleet.cli.options import (
     EvaluationOptions,
@@ -17,6 +17,7 @@ from tinyfleet.cli.options import (
     engine_option,
     evaluation_options,
     run_options,
+    test_every_option,
 )
 from tinyfleet.cli.outcome import (
     CHECKPOINT_NAME,
@@ -24,6 +25,7 @@ from tinyfleet.cli.outcome import (
     keep_outcome,
     make_folder,
     print_outcome,
+    say_kept,
 )
 from tinyfleet.errors import InvalidInput
 from tinyfleet.evaluation import Evaluation, EvaluationSettings, evaluate
@@ -37,11 +39,17 @@ from tinyfleet.tasks import Task
 RUN_ID = "simulation"
 
 
-@click.command("simulate")
+@click.command(
+    "simulate",
+    epilog=examples(
+        "tinyfleet simulate --model mlp_64 --rounds 60000 --out out",
+        "tinyfleet simulate --task omniglot --data omniglot.npz --set inner_rate=0.01",
+    ),
+)
 @run_options
 @engine_option
 @evaluation_options("test-")
-@click.option("--test-every", type=click.IntRange(0), default=0, help="Also test every N rounds.")
+@test_every_option
 @click.option(
     "--resume", type=click.Path(path_type=Path), help="Go on from this checkpoint of the same run."
 )
@@ -81,7 +89,7 @@ def command(
     else:
         print_outcome(outcome)
         if out is not None:
-            note(f"kept in {out}")
+            say_kept(out)
 
 
 class _Watcher:

@@ -14,7 +14,7 @@ from typing import Any
 
 import click
 
-from tinyfleet.cli.console import RoundProgress, json_option, note, print_json
+from tinyfleet.cli.console import RoundProgress, examples, json_option, note, print_json
 from tinyfleet.cli.exits import Interrupted
 from tinyfleet.cli.live_tests import LiveTests
 from tinyfleet.cli.local_fleet import LocalFleet, open_folder
@@ -26,8 +26,9 @@ from tinyfleet.cli.options import (
     engine_option,
     evaluation_options,
     run_options,
+    test_every_option,
 )
-from tinyfleet.cli.outcome import Outcome, keep_outcome, make_folder, print_outcome
+from tinyfleet.cli.outcome import Outcome, keep_outcome, make_folder, print_outcome, say_kept
 from tinyfleet.cli.run import states
 from tinyfleet.client import Fleet
 from tinyfleet.errors import InvalidInput, Refused, TinyFleetError
@@ -41,12 +42,20 @@ from tinyfleet.v1 import coordinator_pb2
 MAX_AGENTS = 256  # our choice: each is a process of some 50 MB
 
 
-@click.command("up")
+@click.command(
+    "up",
+    epilog=examples(
+        "tinyfleet up --agents 8 --rounds 2000 --test-every 500 --out out",
+        "tinyfleet up --agents 3 --strategy reptile --stay",
+    ),
+)
 @run_options
-@click.option("--agents", type=click.IntRange(1, MAX_AGENTS), default=4, help="Agents to start.")
+@click.option(
+    "--agents", type=click.IntRange(1, MAX_AGENTS), default=4, metavar="N", help="Agents to start."
+)
 @engine_option
 @evaluation_options("test-")
-@click.option("--test-every", type=click.IntRange(0), default=0, help="Also test every N rounds.")
+@test_every_option
 @click.option(
     "--out", type=click.Path(path_type=Path), help="Folder for checkpoint, result and plots."
 )
@@ -203,7 +212,7 @@ def _print(
     print_outcome(outcome)
     print_summary(summary)
     if out is not None:
-        note(f"kept in {out}: " + ", ".join(sorted(file.name for file in out.iterdir())))
+        say_kept(out)
 
 
 def _stay(local: LocalFleet) -> None:

@@ -87,7 +87,8 @@ def test_people_get_a_table(capsys):
     assert run(["simulate", *QUICK]) == 0
     text = capsys.readouterr().out
     assert "before adaptation" in text
-    assert "parameters sha256" in text
+    assert "\nsha256 " in text
+    assert max(map(len, text.splitlines())) <= 80
 
 
 def test_an_interrupted_run_is_kept_and_resuming_ends_in_the_same_parameters(
