@@ -52,7 +52,7 @@ from tinyfleet.run import RunSpec
 from tinyfleet.telemetry import Telemetry
 
 TICK_S = 1.0
-SEEN_S = 30.0  # our choice: how often agents that came or went are stored
+SEEN_S = 600.0  # our choice: how old the stored time of an attached agent may get
 WATCH_S = 0.1  # a follower of a run is told ten times a second at most
 STOP_S = 5.0  # our choice: StopRun answers then, also without the aggregator's word
 _ID_LETTERS = "abcdefghjkmnpqrstuvwxyz23456789"  # none that looks like another
@@ -130,6 +130,7 @@ class Coordinator:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._follower.close()
+        self._see_attached()
         await self._store_agents()
         await self._archive.close()
 
@@ -222,7 +223,8 @@ class Coordinator:
     def detach(self, session: int) -> None:
         """A stream has ended."""
         if self._sessions.pop(session, None) is not None:
-            log.info("agent detached", extra=fields(agent=self._core.agent_of(session)))
+            self._seen.add(name := self._core.agent_of(session))
+            log.info("agent detached", extra=fields(agent=name))
             self._perform(self._core.detach(session, self._clock.steady()))
 
     def heard(self, session: int) -> None:
@@ -378,23 +380,27 @@ class Coordinator:
             self._perform(self._core.tick(now))
 
     async def _store_agents_forever(self) -> None:
+        """Store who came or went soon, who stayed now and then."""
+        refreshed = self._clock.steady()
         while True:
-            await asyncio.sleep(SEEN_S)
-            await self._store_agents()
+            await asyncio.sleep(TICK_S)
+            if self._clock.steady() - refreshed >= SEEN_S:
+                refreshed = self._clock.steady()
+                self._see_attached()
+            if self._seen:
+                await self._store_agents()
 
     async def _store_agents(self) -> None:
-        """Store the agents that came since the last time, and those that are here."""
-        attached = {a.name for a in self._core.fleet.agents.values() if a.session is not None}
-        names, self._seen = self._seen, attached
-        found = [
-            self._core.fleet.agents[name]
-            for name in names | attached
-            if name in self._core.fleet.agents
-        ]
-        states = map(self._agent_state, found)
+        names, self._seen = self._seen, set()
+        known = self._core.fleet.agents
+        states = [self._agent_state(known[name]) for name in names if name in known]
         rows = [StoredAgent(one.name, one.capabilities, one.last_seen) for one in states]
         if not await self._archive.save_agents(rows):
             self._seen |= names
+
+    def _see_attached(self) -> None:
+        known = self._core.fleet.agents.values()
+        self._seen |= {agent.name for agent in known if agent.session is not None}
 
     def _load(self, store: Store) -> None:
         """What an earlier life of this process has stored."""

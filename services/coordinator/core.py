@@ -12,6 +12,7 @@ costs O(active runs + slots it touches), never O(agents), but for the start and 
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -109,6 +110,7 @@ class Dispatcher:
         if run is None or run.is_ending:
             return []
         run.problem = ""
+        run.progress.take(change.totals, run.spec.model.parameter_bytes)
         for refused in change.refused:
             self._refuse(run, refused)
         self._account(run, change.closed, now)
@@ -305,7 +307,7 @@ class Dispatcher:
             seen = run.round is not None and run.round.work.round == closed.round
             seconds = now - run.round_opened if seen and run.round_opened is not None else None
             again = run.round.reassignments if seen and run.round else 0
-            run.progress.add(closed)
+            run.progress.loss = None if math.isnan(closed.loss) else closed.loss
             total = run.reassignments + again
             self._actions.append(RoundClosed(run.run_id, closed, seconds, total))
             if run.count_diverged(closed) and not run.is_ending:
@@ -335,7 +337,6 @@ class Dispatcher:
         if not open_round.waiting:
             del self._hungry[run.run_id]
         self._start(run)
-        run.progress.bytes_down += run.spec.model.parameter_bytes
         if run.run_id not in agent.briefed:
             agent.briefed.add(run.run_id)
             self._actions.append(SendBrief(agent.session, run.run_id))

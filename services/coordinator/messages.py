@@ -51,6 +51,7 @@ def run_to_message(record: RunRecord, aggregator: str) -> coordinator_pb2.Run:
         parameters_sha256=record.parameters_sha256,
         aggregator=aggregator,
         samples=progress.samples,
+        diverged=progress.diverged,
     )
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from services.coordinator.fleet import Needs
 from services.coordinator.rounds import OpenRound
-from services.coordinator.work import Assignment, ClosedRound
+from services.coordinator.work import Assignment, ClosedRound, Totals
 from tinyfleet.run import RunSpec
 from tinyfleet.strategies import Strategy
 
@@ -31,9 +31,10 @@ class RunStatus(enum.Enum):
 
 @dataclass(slots=True)
 class Progress:
-    """How far a run is. The counts are since this process began to follow it.
+    """How far a run is, as the aggregator last told: the journal knows which updates count.
 
-    loss: of the last applied round, None before the first and when all of it diverged.
+    loss: of the last applied round, None before the first and when all of it diverged, and until
+    one is applied after this process began. bytes_down: parameters sent for those updates.
     """
 
     rounds_done: int = 0
@@ -41,12 +42,13 @@ class Progress:
     bytes_down: int = 0
     bytes_up: int = 0
     samples: int = 0
+    diverged: int = 0
 
-    def add(self, closed: ClosedRound) -> None:
-        """Count one applied round."""
-        self.loss = None if math.isnan(closed.loss) else closed.loss
-        self.bytes_up += closed.bytes_up
-        self.samples += closed.samples
+    def take(self, totals: Totals, parameter_bytes: int) -> None:
+        """The totals of a run whose parameters have so many bytes."""
+        self.samples, self.diverged = totals.samples, totals.diverged
+        self.bytes_up = totals.bytes_up
+        self.bytes_down = totals.updates * parameter_bytes
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,6 @@ from tinyfleet.config import (
     check_optional_address,
     setting,
 )
-from tinyfleet.errors import InvalidInput
-
-_ADDRESSES = ("aggregator", "metrics", "advertised_aggregator", "advertised_metrics")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,11 +63,3 @@ class CoordinatorSettings(ServiceSettings):
         10_000, help="most agents that are remembered, attached or not", low=1, high=1_000_000
     )
     max_runs: int = setting(100, help="most runs that go on at the same time", low=1, high=10_000)
-
-    def __post_init__(self) -> None:
-        for name in _ADDRESSES:
-            address = getattr(self, name)
-            host, _, port = address.rpartition(":")
-            is_port = port.isascii() and port.isdigit() and int(port[:6]) <= 65535
-            if not (host and is_port) and (address or name == "aggregator"):
-                raise InvalidInput(f"{name} must be host:port, got '{address[:80]}'")

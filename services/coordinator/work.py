@@ -66,6 +66,18 @@ class ClosedRound(NamedTuple):
     diverged: int
 
 
+class Totals(NamedTuple):
+    """What went into a model since the run was opened: the updates that count, and nothing else."""
+
+    updates: int = 0
+    samples: int = 0
+    bytes_up: int = 0
+    diverged: int = 0
+
+
+NOTHING = Totals()
+
+
 class RefusedUpdate(NamedTuple):
     """An update that the aggregator did not take, so that its slot has to be given out again."""
 
@@ -78,7 +90,8 @@ class ModelChange:
     """What the aggregator says about a run's model.
 
     whole: the first message of a stream describes the whole state, later ones what changed.
-    version: of the model; also the round that is open. received: slots of that round.
+    version: of the model; also the round that is open. received: slots of that round. totals: of
+    all rounds up to `version`.
     """
 
     version: int
@@ -88,6 +101,7 @@ class ModelChange:
     closed: Sequence[ClosedRound] = ()
     ended: bool = False
     whole: bool = False
+    totals: Totals = NOTHING
 
 
 class SendBrief(NamedTuple):

@@ -390,7 +390,8 @@ async def test_run_goes_on_after_the_aggregator_restarts(services):
     await services.until(run.run_id, lambda run: run.rounds_done >= 20)
     await services.aggregator.stop()
     await services.aggregator.start()
-    assert (await services.finish(run.run_id)).rounds_done == 150
+    last = await services.finish(run.run_id)
+    assert (last.rounds_done, last.samples) == (150, 150 * 2 * 32)
 
 
 async def test_run_goes_on_after_the_coordinator_restarts(services):
@@ -403,6 +404,7 @@ async def test_run_goes_on_after_the_coordinator_restarts(services):
     last = await services.finish(run.run_id)
     assert last.rounds_done == 150
     assert last.create_time == run.create_time
+    assert (last.samples, last.bytes_up) == (150 * 2 * 32, 150 * 2 * len(ZEROS))
 
 
 async def test_work_in_hand_survives_a_restart_of_the_coordinator(services):

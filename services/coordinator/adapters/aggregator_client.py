@@ -13,7 +13,7 @@ from services.coordinator.ports import (
     Ended,
     ModelUnknown,
 )
-from services.coordinator.work import ClosedRound, ModelChange, RefusedUpdate
+from services.coordinator.work import ClosedRound, ModelChange, RefusedUpdate, Totals
 from tinyfleet.v1 import aggregator_pb2, aggregator_pb2_grpc, model_pb2
 
 CALL_S = 30.0  # our choice: making or storing a model of the largest size takes seconds
@@ -92,7 +92,12 @@ def _change(message: aggregator_pb2.WatchModelResponse, whole: bool) -> ModelCha
         closed=[_closed(one) for one in message.closed],
         ended=message.ended,
         whole=whole,
+        totals=_totals(message.totals),
     )
+
+
+def _totals(message: aggregator_pb2.RunTotals) -> Totals:
+    return Totals(message.updates, message.samples, message.bytes_up, message.diverged)
 
 
 def _closed(message: aggregator_pb2.ClosedRound) -> ClosedRound:

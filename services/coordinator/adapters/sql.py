@@ -37,6 +37,7 @@ runs = sa.Table(
     sa.Column("bytes_down", sa.Integer, nullable=False),
     sa.Column("bytes_up", sa.Integer, nullable=False),
     sa.Column("samples", sa.Integer, nullable=False),
+    sa.Column("diverged", sa.Integer, nullable=False),
 )
 _agents = sa.Table(
     "agents",
@@ -46,7 +47,7 @@ _agents = sa.Table(
     sa.Column("last_seen", sa.Float, nullable=False),
 )
 _STATE = ("status", "end_time", "message", "parameters_sha256", "settled")
-_COUNTS = ("rounds_done", "loss", "bytes_down", "bytes_up", "samples")
+_COUNTS = ("rounds_done", "loss", "bytes_down", "bytes_up", "samples", "diverged")
 
 
 def open_store(state: Path) -> SqlStore:

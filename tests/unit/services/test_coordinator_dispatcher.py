@@ -17,6 +17,7 @@ from services.coordinator.work import (
     SaveRun,
     SendAssignment,
     SendBrief,
+    Totals,
     Withdraw,
 )
 from tinyfleet.model import builtin_model
@@ -424,6 +425,16 @@ def test_round_is_reported_with_its_time():
     fleet.now = 1.5
     (report,) = only(fleet.model(1, closed=[closed(0)]), RoundClosed)
     assert (report.seconds, report.reassignments, report.closed.round) == (1.5, 0, 0)
+
+
+def test_totals_are_what_the_aggregator_says():
+    fleet = Harness()
+    totals = Totals(updates=3, samples=96, bytes_up=3 * 4612, diverged=1)
+    fleet.model(3, totals=totals)
+    fleet.model(3, totals=totals, whole=True)  # told again after a reconnect
+    progress = fleet.core.runs["run0"].progress
+    assert (progress.samples, progress.diverged) == (96, 1)
+    assert progress.bytes_up == progress.bytes_down == 3 * 4612
 
 
 def test_work_in_flight_outlives_a_lost_aggregator():

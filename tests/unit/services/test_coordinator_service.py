@@ -21,7 +21,7 @@ from services.coordinator.ports import (
     ModelUnknown,
 )
 from services.coordinator.runs import RunRecord, RunStatus
-from services.coordinator.work import Assignment, ClosedRound, ModelChange, RoundWork
+from services.coordinator.work import Assignment, ClosedRound, ModelChange, RoundWork, Totals
 from services.hosting.errors import Conflict, NotFound, NotReady, StorageFailed
 from tinyfleet.errors import InvalidInput
 from tinyfleet.run import make_run
@@ -158,7 +158,8 @@ async def test_run_is_followed_from_first_to_last_round():
         await world.until(lambda: len(agent.said) == 2)
         assert agent.said == ["brief", f"{run.run_id}-0-0-0"]
         closed = ClosedRound(0, 1, 0.5, 32, 4612, 0.25, 0)
-        world.aggregator.changes.put_nowait(ModelChange(1, closed=[closed]))
+        totals = Totals(1, 32, 4612, 0)
+        world.aggregator.changes.put_nowait(ModelChange(1, closed=[closed], totals=totals))
         record = await world.status(run.run_id, RunStatus.FINISHED)
         assert (record.parameters_sha256, record.progress.samples) == ("ab" * 32, 32)
         assert world.aggregator.ended == [run.run_id]
@@ -297,6 +298,14 @@ async def test_spec_with_an_unknown_task_is_refused():
     async with World() as world:
         with pytest.raises(InvalidInput, match="did you mean 'sine'"):
             await world.coordinator.create_run("one", message.SerializeToString())
+
+
+async def test_agents_are_stored_soon_after_they_come(monkeypatch):
+    monkeypatch.setattr(coordinator, "TICK_S", 0.01)
+    async with World() as world:
+        world.attach("a")
+        await world.until(lambda: world.store.agents(1))
+        assert world.store.agents(1)[0].name == "a"
 
 
 async def test_attaching_while_it_stops_is_told_so():

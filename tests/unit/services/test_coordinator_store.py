@@ -24,7 +24,9 @@ def record(number=1, **values):
 
 
 def ended(run):
-    progress = Progress(rounds_done=7, loss=0.25, bytes_down=1 << 40, bytes_up=3, samples=4)
+    progress = Progress(
+        rounds_done=7, loss=0.25, bytes_down=1 << 40, bytes_up=3, samples=4, diverged=2
+    )
     return replace(
         run,
         status=RunStatus.FINISHED,

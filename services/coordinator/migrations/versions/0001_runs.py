@@ -25,6 +25,7 @@ def upgrade() -> None:
         sa.Column("bytes_down", sa.Integer, nullable=False),
         sa.Column("bytes_up", sa.Integer, nullable=False),
         sa.Column("samples", sa.Integer, nullable=False),
+        sa.Column("diverged", sa.Integer, nullable=False),
     )
     op.create_index("ix_runs_settled", "runs", ["settled"])
     op.create_table(
