@@ -235,7 +235,7 @@ def deliver(aggregator, run, acknowledged, slot, until):
 
 
 def test_nothing_acknowledged_is_lost_or_applied_twice_under_kill_9(start, seed):
-    run, rounds = a_run(), 120
+    run, rounds = a_run(), 300
     aggregator = start("--snapshot-rounds", "7")
     aggregator.open(run)
     acknowledged = [[] for _ in range(SLOTS)]
@@ -248,7 +248,7 @@ def test_nothing_acknowledged_is_lost_or_applied_twice_under_kill_9(start, seed)
         ]
         for agent in agents:
             agent.start()
-        time.sleep(rng.uniform(0.02, 0.2))
+        time.sleep(rng.uniform(0.02, 0.1))
         if kills < 8:
             aggregator.end(signal.SIGKILL)
             kills += 1
