@@ -12,6 +12,7 @@ from edge_agents.trainers.protocol import Draw, Outcome
 from edge_agents.trainers.thread import WorkThread
 from tinyfleet.learner.protocol import Learner, run_plan
 from tinyfleet.model.spec import Parameters
+from tinyfleet.strategies.base import delta_of
 from tinyfleet.strategies.plan import TrainingPlan
 
 INLINE_S = 0.001
@@ -50,9 +51,9 @@ class LocalTrainer:
         done = run_plan(self._learner, trained, samples, plan)
         ended = self._timer()
         self._seconds_per_step = (ended - called) / _steps(plan)
-        if not done.finite:
+        delta = delta_of(trained, start, done.finite)
+        if delta is None:
             return Outcome(_NOTHING, 0.0, ended - begun, diverged=True)
-        delta = np.subtract(trained, start, out=trained)
         return Outcome(delta, done.loss, ended - begun, diverged=False)
 
 

@@ -20,7 +20,7 @@ class Outcome:
 
     delta: `(parameter_count,) float32`, trained minus start; `(0,)` when it diverged. loss: mean
     training loss, finite; 0 when it diverged. seconds: time spent on training, drawing the
-    samples excluded. diverged: whether training left the finite numbers.
+    samples excluded. diverged: as `tinyfleet.strategies.base.delta_of` decides.
     """
 
     delta: Parameters

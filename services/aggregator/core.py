@@ -25,10 +25,8 @@ from tinyfleet.errors import InvalidInput
 from tinyfleet.model.spec import Parameters
 from tinyfleet.run import RunSpec
 from tinyfleet.strategies import Update
+from tinyfleet.strategies.base import MAX_DELTA_NORM, delta_norm
 
-# Our choice, generous: a trained model moves by 1 to 100. What is beyond is an attack or a fault,
-# and 100 million such steps still leave the model finite.
-MAX_DELTA_NORM = 1e6
 MAX_ROUND_BYTES = 1 << 30  # our choice: the updates of one round are held in memory
 MAX_TRAINING_US = 2**53
 # Our choice: how many closed rounds back a repeat is still answered "accepted" and not "late".
@@ -365,12 +363,11 @@ class Ledger:
                 raise InvalidInput("an update that diverged must be empty")
             return None
         delta = decode_dense(submission.data, len(self.parameters))
-        with np.errstate(over="ignore"):  # beyond 1e19 it is inf, which is refused as well
-            norm = math.sqrt(float(np.dot(delta, delta)))
+        norm = delta_norm(delta)
         if not norm <= MAX_DELTA_NORM:
             raise InvalidInput(
                 f"an update's norm must be at most {MAX_DELTA_NORM:g}, got {norm:.3g}: "
-                "lower the inner rate"
+                "it diverged, and should say so"
             )
         return delta
 

@@ -19,6 +19,7 @@ from tinyfleet.learner.protocol import Learner, run_plan
 from tinyfleet.model.spec import Parameters
 from tinyfleet.run import RunSpec, training_samples
 from tinyfleet.strategies import Strategy, TrainingPlan, Update
+from tinyfleet.strategies.base import delta_of
 from tinyfleet.tasks.base import Task
 
 MAX_DIVERGED_ROUNDS = 20  # our choice: rounds in a row without one finite update
@@ -49,8 +50,8 @@ class SimulationResult:
 
     version: of `parameters`, the number of rounds done since the run began. samples, bytes and
     diverged count what this call did. bytes_down: one model of 4 bytes a parameter per slot and
-    round. bytes_up: the encoded updates. Both are payload, without any framing of messages.
-    diverged: slots that sent a zero delta.
+    round. bytes_up: the encoded updates, 0 for one that diverged. Both are payload, without any
+    framing of messages. diverged: slots that sent nothing and count as zero.
     """
 
     parameters: Parameters
@@ -122,10 +123,12 @@ def _train_slot(
     samples = training_samples(task, seed, round, slot, plan.samples)
     trained = model.copy()
     done = run_plan(learner, trained, samples, plan)
-    delta = np.subtract(trained, model, out=trained) if done.finite else np.zeros_like(model)
+    delta = delta_of(trained, model, done.finite)
+    if delta is None:
+        return _SlotResult(Update(slot, np.zeros_like(model), plan.samples), 0, math.nan, False)
     encoded = encode_dense(delta)
     update = Update(slot, decode_dense(encoded, len(model)), plan.samples)
-    return _SlotResult(update, len(encoded), done.loss, done.finite)
+    return _SlotResult(update, len(encoded), done.loss, finite=True)
 
 
 class _Totals:

@@ -20,6 +20,9 @@ from tinyfleet.strategies.plan import TrainingPlan
 
 MAX_AGENTS_PER_ROUND = 1024
 MAX_ROUNDS = 100_000_000
+# Our choice, generous: a trained model moves by 1 to 100. What is beyond has diverged, and 100
+# million such steps still leave the model finite.
+MAX_DELTA_NORM = 1e6
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,24 @@ class Update:
     slot: int
     delta: Parameters
     samples: int
+
+
+def delta_of(trained: Parameters, start: Parameters, finite: bool) -> Parameters | None:
+    """`trained - start`, written over `trained`; None when the training diverged.
+
+    It diverged when it left the finite numbers (`finite` is False) or moved further than
+    MAX_DELTA_NORM. The rule is the same for every device and for the simulator.
+    """
+    if not finite:
+        return None
+    delta: Parameters = np.subtract(trained, start, out=trained)
+    return delta if delta_norm(delta) <= MAX_DELTA_NORM else None
+
+
+def delta_norm(delta: Parameters) -> float:
+    """Euclidean norm; inf when its square is beyond float32."""
+    with np.errstate(over="ignore"):
+        return math.sqrt(float(np.dot(delta, delta)))
 
 
 class Strategy(Protocol):

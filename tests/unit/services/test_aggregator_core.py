@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from services.aggregator.core import (
-    MAX_DELTA_NORM,
     MAX_TRAINING_US,
     REMEMBERED_ROUNDS,
     Ledger,
@@ -25,6 +24,7 @@ from tinyfleet.model.layers import Dense
 from tinyfleet.model.spec import ModelSpec
 from tinyfleet.run import RunSpec, make_run
 from tinyfleet.strategies import Update
+from tinyfleet.strategies.base import MAX_DELTA_NORM
 from tinyfleet.tasks import make_task
 
 SLOTS = 3
