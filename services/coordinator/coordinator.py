@@ -54,6 +54,7 @@ from tinyfleet.telemetry import Telemetry
 TICK_S = 1.0
 SEEN_S = 600.0  # our choice: how old the stored time of an attached agent may get
 WATCH_S = 0.1  # a follower of a run is told ten times a second at most
+PATIENCE_S = 1.0  # our choice: an aggregator that is there answers sooner
 STOP_S = 5.0  # our choice: StopRun answers then, also without the aggregator's word
 _ID_LETTERS = "abcdefghjkmnpqrstuvwxyz23456789"  # none that looks like another
 
@@ -253,6 +254,12 @@ class Coordinator:
             self._unreachable.add(run_id)
         self._perform(self._core.aggregator_lost(run_id, f"{self._waiting}: {problem}"))
 
+    def _note_silence(self, run_id: str) -> None:
+        """Say what a run waits for when the aggregator has neither answered nor failed yet."""
+        run = self._core.runs.get(run_id)
+        if run is not None and run.round is None and not run.problem:
+            self._perform(self._core.aggregator_lost(run_id, self._waiting))
+
     def run_refused(self, run_id: str, reason: str) -> None:
         text = f"the aggregator refused the run: {reason}"
         self._perform(self._core.fail_run(run_id, text, self._clock.steady()))
@@ -428,11 +435,8 @@ class Coordinator:
     def _add(self, record: RunRecord, spec: RunSpec, first_attempt: int) -> None:
         self._records[record.run_id] = record
         needs = needs_of(spec)
-        self._perform(
-            self._core.add_run(
-                record.run_id, spec, needs, record.status, first_attempt, self._waiting
-            )
-        )
+        self._perform(self._core.add_run(record.run_id, spec, needs, record.status, first_attempt))
+        asyncio.get_running_loop().call_later(PATIENCE_S, self._note_silence, record.run_id)
         self._core.runs[record.run_id].message = record.message
 
 

@@ -90,7 +90,6 @@ class Dispatcher:
         needs: Needs,
         status: RunStatus = RunStatus.PENDING,
         first_attempt: int = 0,
-        problem: str = "",
     ) -> list[Action]:
         """A run is stored, and the aggregator is about to be asked for it.
 
@@ -98,7 +97,7 @@ class Dispatcher:
         ids of assignments in its open round differ from those of that life.
         """
         strategy = spec.make_strategy()
-        run = ActiveRun(run_id, spec, strategy, needs, status, first_attempt, problem=problem)
+        run = ActiveRun(run_id, spec, strategy, needs, status, first_attempt)
         run.is_ending = status.has_ended
         self.runs[run_id] = run
         self.fleet.open_pool(run_id, needs)
