@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import struct
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from tinyfleet.errors import InvalidInput
+from tinyfleet.files import write_whole
 from tinyfleet.model.document import model_from_document, model_to_document
 from tinyfleet.model.spec import MAX_PARAMETERS, Parameters, parameters_sha256
 from tinyfleet.run import RunSpec
@@ -86,7 +85,7 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     """Write the file so that a crash leaves the old one or the new one, never a part."""
     data = encode(checkpoint)
     try:
-        _write_atomically(path, data)
+        write_whole(path, data)
     except OSError as error:
         raise InvalidInput(f"cannot write checkpoint {path}: {error.strerror}") from None
 
@@ -183,28 +182,3 @@ def _whole(name: str, value: Any) -> int:
 def _canonical_json(document: dict[str, Any]) -> bytes:
     text = json.dumps(document, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return text.encode("ascii")
-
-
-def _write_atomically(path: Path, data: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(path)
-        _sync_folder(path.parent)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make the rename itself durable."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -30,6 +30,7 @@ from tinyfleet.v1 import (
 )
 from tinyfleet.wire import parameters_from_bytes, run_from_message, run_to_message
 
+ANSWERED = "tinyfleet-answered"  # MUST match services/hosting/server.py
 CALL_TIMEOUT_S = 10.0
 _OPTIONS = (("grpc.enable_http_proxy", 0),)  # a fleet is reached directly
 ENDED = (
@@ -141,9 +142,15 @@ def _joined(chunks: Iterator[aggregator_pb2.FetchModelResponse]) -> tuple[int, b
     return version, bytes(data)
 
 
+def was_answered(error: grpc.RpcError) -> bool:
+    """Whether the service itself refused, as opposed to gRPC, which did not reach it."""
+    return any(entry.key == ANSWERED for entry in error.trailing_metadata() or ())
+
+
 def _translated(error: grpc.RpcError, service: str, address: str) -> TinyFleetError:
     status, details = error.code(), error.details()
-    if status in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
+    absent = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
+    if status in absent and not was_answered(error):
         return Unreachable(
             f"no {service} answers at {address}: start it with 'tinyfleet-{service}', "
             f"or name another address"

@@ -34,6 +34,7 @@ EXIT_CODES = (
     "Exit codes: 0 stopped, 2 a setting is wrong, 3 the address or the state folder is taken, "
     "or the disk is full."
 )
+ANSWERED = "tinyfleet-answered"  # MUST match tinyfleet/client.py: the service said it, not gRPC
 MAX_MESSAGE_BYTES = 4 * 1024 * 1024
 
 log = logging.getLogger("hosting")
@@ -227,7 +228,8 @@ async def _end(context: Any, error: Exception) -> None:
     try:
         if isinstance(error, grpc.aio.InternalError):
             raise error
-        await context.abort(*status_of(error))
+        status, text = status_of(error)
+        await context.abort(status, text, ((ANSWERED, "1"),))
     except grpc.aio.InternalError:
         raise asyncio.CancelledError from None
 

@@ -163,7 +163,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
     def full(_handle):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(module.os, "fsync", full)
+    monkeypatch.setattr("os.fsync", full)
     with pytest.raises(InvalidInput, match=r"cannot write checkpoint .*No space left on device"):
         save_checkpoint(path, Checkpoint(RUN, "run-2", 5, GOOD.parameters))
     same(load_checkpoint(path), GOOD)

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import click
-from google.protobuf import json_format
 
 from tinyfleet.cli.console import json_option, note, print_json, print_table, si_bytes
-from tinyfleet.cli.fleet_options import ago, coordinator_option
+from tinyfleet.cli.fleet_options import ago, coordinator_option, message_document
 from tinyfleet.client import Fleet
 from tinyfleet.v1 import coordinator_pb2
 
@@ -22,7 +19,7 @@ def command(coordinator: str, attached: bool, as_json: bool) -> None:
     with Fleet(coordinator) as fleet:
         agents = fleet.list_agents(attached_only=attached)
     if as_json:
-        print_json({"agents": [_document(agent) for agent in agents]})
+        print_json({"agents": [message_document(agent) for agent in agents]})
         return
     columns = ("agent", "state", "target", "engine", "memory", "updates", "last seen", "note")
     print_table(columns, [_row(agent) for agent in agents])
@@ -37,10 +34,3 @@ def _row(agent: coordinator_pb2.Agent) -> list[str]:
     seen = "now" if agent.attached else ago(agent.last_seen_time)
     updates = f"{agent.updates:,}"
     return [agent.name, state, able.target, able.engine, memory, updates, seen, agent.message]
-
-
-def _document(agent: coordinator_pb2.Agent) -> dict[str, Any]:
-    document: dict[str, Any] = json_format.MessageToDict(
-        agent, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
-    )
-    return document

@@ -17,7 +17,8 @@ import click
 
 _PLAIN_INTERVAL_S = 10.0
 _BAR_INTERVAL_S = 0.1
-_NUMBER = re.compile(r"-?\d.*|-|nan|inf")
+_AMOUNT = r"-?\d[\d,.]*(?:e[+-]?\d+)?(?:/[\d,]+)?(?: (?:%|[A-Za-z]{1,3}))?"
+_NUMBER = re.compile(rf"{_AMOUNT}(?: ± {_AMOUNT})?|-|nan|inf")
 _LOSS_MEMORY = 0.98  # our choice: the shown loss averages over about 50 rounds
 
 json_option = click.option(

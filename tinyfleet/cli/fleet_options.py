@@ -7,9 +7,10 @@ from typing import Any
 
 import click
 from google.protobuf import json_format
+from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from tinyfleet.cli.console import si_bytes
+from tinyfleet.cli.console import si_bytes, wrapped
 from tinyfleet.cli.options import checked_address
 from tinyfleet.client import Fleet
 from tinyfleet.errors import InvalidInput
@@ -34,10 +35,26 @@ def status_name(run: coordinator_pb2.Run) -> str:
 
 def run_document(run: coordinator_pb2.Run) -> dict[str, Any]:
     """A run for JSON: the fields of the message, with the status in one word."""
+    return message_document(run) | {"status": status_name(run)}
+
+
+def message_document(message: Message) -> dict[str, Any]:
+    """A message for JSON, with every field; whole numbers of 64 bits are numbers, not texts."""
     document: dict[str, Any] = json_format.MessageToDict(
-        run, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
+        message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
     )
-    return document | {"status": status_name(run)}
+    _numbers_as_numbers(message, document)
+    return document
+
+
+def _numbers_as_numbers(message: Message, document: dict[str, Any]) -> None:
+    for field in message.DESCRIPTOR.fields:
+        if field.name not in document or field.is_repeated:
+            continue
+        if field.cpp_type in (field.CPPTYPE_INT64, field.CPPTYPE_UINT64):
+            document[field.name] = getattr(message, field.name)
+        elif isinstance(document[field.name], dict):
+            _numbers_as_numbers(getattr(message, field.name), document[field.name])
 
 
 def run_row(run: coordinator_pb2.Run) -> list[str]:
@@ -61,8 +78,10 @@ def describe_run(run: coordinator_pb2.Run) -> str:
     ]
     if run.HasField("loss"):
         lines[-1] += f", loss {run.loss:.4g}"
+    if run.diverged:
+        lines[-1] += f", {run.diverged:,} updates diverged"
     if run.message:
-        lines.append(run.message)
+        lines.append(wrapped(run.message))
     if run.parameters_sha256:
         lines.append(f"sha256 {run.parameters_sha256}")
     return "\n".join(lines)

@@ -8,6 +8,7 @@ from typing import Any, Self
 
 import grpc
 
+from tinyfleet.client import was_answered
 from tinyfleet.errors import InvalidInput, Refused, TinyFleetError, Unreachable
 from tinyfleet.v1 import metrics_pb2, metrics_pb2_grpc
 
@@ -90,7 +91,7 @@ class Metrics:
 
     def _translated(self, error: grpc.RpcError) -> TinyFleetError:
         match error.code():
-            case grpc.StatusCode.UNAVAILABLE:
+            case grpc.StatusCode.UNAVAILABLE if not was_answered(error):
                 return Unreachable(
                     f"no metrics service answers at {self._address}: start it with "
                     "'tinyfleet-metrics', or name another one with --metrics-service"

@@ -15,6 +15,7 @@ from tinyfleet.checkpoint import Checkpoint, save_checkpoint
 from tinyfleet.cli.console import note, print_table, si_bytes, wrapped
 from tinyfleet.errors import InvalidInput
 from tinyfleet.evaluation import Evaluation, Score
+from tinyfleet.files import write_whole
 from tinyfleet.learner.protocol import Learner
 from tinyfleet.model.spec import ModelSpec, Parameters, parameters_sha256
 from tinyfleet.run import RunSpec
@@ -140,7 +141,7 @@ def keep_outcome(folder: Path, outcome: Outcome, task: Task, learner: Learner) -
         "tests": [{"round": at, **score_documents(test)} for at, test in outcome.tests],
     }
     text = json.dumps(document, indent=2, allow_nan=False) + "\n"
-    _writing(folder, lambda: (folder / RESULT_NAME).write_text(text, "utf-8"))
+    _writing(folder, lambda: write_whole(folder / RESULT_NAME, text.encode()))
     keep_plots(folder, outcome, task, learner)
 
 
@@ -177,7 +178,9 @@ def _writing(folder: Path, write: Callable[[], Any]) -> None:
     try:
         write()
     except OSError as error:
-        raise InvalidInput(f"cannot write into {folder}: {error.strerror}") from None
+        raise InvalidInput(
+            f"cannot write into {folder}: {error.strerror}; free some room or choose another --out"
+        ) from None
 
 
 def _row(title: str, score: Score) -> list[str]:

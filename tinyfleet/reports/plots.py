@@ -6,6 +6,7 @@ matplotlib (the extra `reports`). Figures are drawn without its global state and
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import islice
@@ -25,6 +26,7 @@ from matplotlib.ticker import (
 
 from tinyfleet.evaluation import Evaluation, EvaluationSettings, Score
 from tinyfleet.evaluation.adaptation import adapt, evaluation_problems
+from tinyfleet.files import write_whole
 from tinyfleet.learner.protocol import Floats, Learner
 from tinyfleet.model.spec import Parameters
 from tinyfleet.tasks import FewShotProblem, Task
@@ -319,5 +321,7 @@ def _loss_name(task: Task) -> str:
 
 
 def _save(figure: Figure, path: Path) -> Path:
-    figure.savefig(path)
+    image = io.BytesIO()
+    figure.savefig(image, format="png")
+    write_whole(path, image.getvalue())
     return path
