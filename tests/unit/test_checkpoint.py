@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tinyfleet import checkpoint as module
 from tinyfleet.checkpoint import (
     Checkpoint,
     decode,
