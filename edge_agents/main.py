@@ -11,6 +11,7 @@ import os
 import sys
 
 from edge_agents.footprint import share_one_heap, trim_imports
+from tinyfleet.grpc_engine import choose_engine
 
 EXIT_INTERNAL = 1
 EXIT_INVALID = 2
@@ -21,6 +22,7 @@ EXIT_SUPERSEDED = 4
 def main() -> None:
     """Run the agent; exits with a status code."""
     trim_imports()
+    choose_engine()
     share_one_heap()
     import asyncio
 

@@ -89,6 +89,7 @@ class Coordinator:
         self._watchers = Watchers()
         self._waiting = f"waiting for the aggregator at {aggregator.address}"
         self._records: dict[str, RunRecord] = {}  # of runs that are not settled and stored
+        self._levels: dict[str, tuple[int, int]] = {}  # of each run, as reported last
         self._unreachable: set[str] = set()  # ended runs that the aggregator does not know of yet
         self._sessions: dict[int, AgentSession] = {}
         self._session_count = 0
@@ -307,10 +308,12 @@ class Coordinator:
         if action.seconds is not None:
             report("round_seconds", action.seconds, "seconds", run_id, closed.round)
         slowest = closed.slowest_training_s
-        report("samples", closed.samples, "", run_id, closed.round)
         report("slowest_training_seconds", slowest, "seconds", run_id, closed.round)
-        report("agents_attached", self._core.fleet.attached, "", run_id, closed.round)
-        report("reassignments_total", action.reassignments, "", run_id, closed.round)
+        levels = (self._core.fleet.attached, action.reassignments)
+        if self._levels.get(run_id) != levels:
+            self._levels[run_id] = levels
+            report("agents_attached", levels[0], "", run_id, closed.round)
+            report("reassignments_total", levels[1], "", run_id, closed.round)
 
     def _save_status(self, action: SaveRun) -> None:
         run = self._core.runs[action.run_id]
@@ -351,6 +354,7 @@ class Coordinator:
         """A run is stored: the store knows all about it if it is over."""
         if record.settled:
             self._records.pop(record.run_id, None)
+            self._levels.pop(record.run_id, None)
 
     def _is_final(self, record: RunRecord) -> bool:
         if not record.status.has_ended:

@@ -35,7 +35,11 @@ _PRAGMAS = (
     "PRAGMA foreign_keys=ON",
     "PRAGMA temp_store=MEMORY",
 )
-_REMEDIES = {"full": "; free some room", "locked": "; close the program that holds it"}
+_REMEDIES = {
+    "full": "; free some room",
+    "I/O error": "; look at the disk and its limits",
+    "locked": "; close the program that holds it",
+}
 _ENVIRONMENT = Path(__file__).parent / "migrations"
 
 log = logging.getLogger("database")

@@ -61,10 +61,15 @@ def raising(error):
         yield b"first"
         raise error
 
+    async def up(requests, context):
+        # A call that ends while its caller still sends is INTERNAL to grpc.aio's client.
+        assert [request async for request in requests] == [b"x"]
+        raise error
+
     return {
         "Unary": (grpc.unary_unary_rpc_method_handler, unary),
         "Stream": (grpc.unary_stream_rpc_method_handler, stream),
-        "Up": (grpc.stream_unary_rpc_method_handler, unary),
+        "Up": (grpc.stream_unary_rpc_method_handler, up),
         "Both": (grpc.stream_stream_rpc_method_handler, stream),
     }
 
