@@ -77,7 +77,6 @@ def main(
     0 after a clean stop, 2 for settings that cannot work, 3 when the address or the state
     folder is taken or there is no room on the disk.
     """
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # its errors reach us as errors, once
     try:
         settings = load_settings(
             settings_type, process, description, Sources(sys.argv[1:], os.environ), EXIT_CODES
