@@ -1,5 +1,5 @@
 """`python -m services.aggregator` is `tinyfleet-aggregator`."""
 
-from services.aggregator.main import main
+from services.entry import aggregator
 
-main()
+aggregator()

@@ -1,5 +1,5 @@
 """`python -m services.coordinator` is `tinyfleet-coordinator`."""
 
-from services.coordinator.main import main
+from services.entry import coordinator
 
-main()
+coordinator()

@@ -1,5 +1,5 @@
 """`python -m services.metrics` is `tinyfleet-metrics`."""
 
-from services.metrics.main import main
+from services.entry import metrics
 
-main()
+metrics()

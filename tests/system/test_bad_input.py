@@ -700,3 +700,18 @@ def test_what_the_library_raises_is_what_the_command_prints(fleet_without_agents
     _, fleet = fleet_without_agents
     with pytest.raises(Refused, match="there is no run 'x': `tinyfleet run list` names them"):
         fleet.get_run("x")
+
+
+@pytest.mark.parametrize("name", ["coordinator", "aggregator", "metrics"])
+def test_a_service_on_the_bare_install_names_the_extra(name):
+    without = "import sys; sys.modules['sqlalchemy'] = sys.modules['grpc_health'] = None; "
+    start = f"from services.entry import {name}; {name}()"
+    done = subprocess.run(
+        [sys.executable, "-c", without + start],
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=False,
+    )
+    message = "the services need sqlalchemy, grpc_health: pip install 'tinyfleet[services]'"
+    refused(done, INVALID, f"tinyfleet-{name}: {message}")
