@@ -1,4 +1,4 @@
-"""Entry points of the services: where the bare install lacks what they need, they say what to do."""
+"""Entry points of the services: where the bare install lacks something, they say what to do."""
 
 from __future__ import annotations
 
