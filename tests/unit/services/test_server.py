@@ -61,8 +61,12 @@ def raising(error):
         yield b"first"
         raise error
 
+    async def both(requests, context):
+        assert await anext(aiter(requests)) == b"x"
+        yield b"first"
+        raise error
+
     async def up(requests, context):
-        # A call that ends while its caller still sends is INTERNAL to grpc.aio's client.
         assert [request async for request in requests] == [b"x"]
         raise error
 
@@ -70,7 +74,7 @@ def raising(error):
         "Unary": (grpc.unary_unary_rpc_method_handler, unary),
         "Stream": (grpc.unary_stream_rpc_method_handler, stream),
         "Up": (grpc.stream_unary_rpc_method_handler, up),
-        "Both": (grpc.stream_stream_rpc_method_handler, stream),
+        "Both": (grpc.stream_stream_rpc_method_handler, both),
     }
 
 
@@ -83,13 +87,17 @@ async def reached(settings, service):
 
 async def calls_of(channel, kind):
     """The status and text that a call of this kind ends with."""
-    upwards = iter([b"x"])
     call = {
         "Unary": lambda: channel.unary_unary("/demo.Demo/Unary")(b"x"),
         "Stream": lambda: channel.unary_stream("/demo.Demo/Stream")(b"x"),
-        "Up": lambda: channel.stream_unary("/demo.Demo/Up")(upwards),
-        "Both": lambda: channel.stream_stream("/demo.Demo/Both")(upwards),
+        "Up": lambda: channel.stream_unary("/demo.Demo/Up")(),
+        "Both": lambda: channel.stream_stream("/demo.Demo/Both")(),
     }[kind]()
+    if kind in ("Up", "Both"):
+        # All is sent before the end can come: grpc.aio takes a write that fails for the status.
+        await call.write(b"x")
+    if kind == "Up":
+        await call.done_writing()
     if kind in ("Stream", "Both"):
         assert await call.read() == b"first"
         with contextlib.suppress(grpc.aio.AioRpcError):
