@@ -90,8 +90,8 @@ async def calls_of(channel, kind):
     call = {
         "Unary": lambda: channel.unary_unary("/demo.Demo/Unary")(b"x"),
         "Stream": lambda: channel.unary_stream("/demo.Demo/Stream")(b"x"),
-        "Up": lambda: channel.stream_unary("/demo.Demo/Up")(),
-        "Both": lambda: channel.stream_stream("/demo.Demo/Both")(),
+        "Up": channel.stream_unary("/demo.Demo/Up"),
+        "Both": channel.stream_stream("/demo.Demo/Both"),
     }[kind]()
     if kind in ("Up", "Both"):
         # All is sent before the end can come: grpc.aio takes a write that fails for the status.
