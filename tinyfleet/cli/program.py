@@ -103,6 +103,8 @@ def _report(error: BaseException) -> int:
     if isinstance(error, KeyboardInterrupt | click.Abort):
         _say("interrupted")
         return ExitCode.INTERRUPTED
+    if isinstance(error, SystemExit):  # from click alone: it met a broken pipe before us
+        return ExitCode.DONE
     if isinstance(error, BrokenPipeError):
         # The reader has what it wanted; without this, the interpreter complains while it ends.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -32,7 +32,7 @@ from tinyfleet.cli.outcome import Outcome, keep_outcome, make_folder, print_outc
 from tinyfleet.cli.run import states
 from tinyfleet.client import Fleet
 from tinyfleet.errors import InvalidInput, Refused, TinyFleetError
-from tinyfleet.evaluation import EvaluationSettings, evaluate
+from tinyfleet.evaluation import Evaluation, EvaluationSettings, evaluate
 from tinyfleet.learner import make_learner
 from tinyfleet.learner.protocol import Learner
 from tinyfleet.run import RunSpec
@@ -147,7 +147,7 @@ class _Session:
             diverged=end.diverged,
             wall_s=wall_s,
             losses=losses,
-            tests=(*tests.results, (self.spec.rounds, evaluation)),
+            tests=(*_before(self.spec.rounds, tests.results), (self.spec.rounds, evaluation)),
         )
         return outcome, summary
 
@@ -184,11 +184,17 @@ def _follow(
             if state.rounds_done:
                 sent = state.bytes_up + state.bytes_down
                 progress.update(state.rounds_done, state.loss, sent)
-                tests.reached(state.rounds_done)
+                if state.rounds_done < state.spec.rounds:  # the end is tested thoroughly
+                    tests.reached(state.rounds_done)
             if state.message and state.message != said:
                 said = state.message
                 note(said)
     return state
+
+
+def _before(rounds: int, tests: list[tuple[int, Evaluation]]) -> list[tuple[int, Evaluation]]:
+    """The tests of earlier versions than the last, which a late one may have got."""
+    return [(version, test) for version, test in tests if version < rounds]
 
 
 def _ask_metrics(

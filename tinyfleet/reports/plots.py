@@ -112,10 +112,7 @@ def _loss_curve(axes: Axes, task: Task, losses: Points) -> None:
     axes.plot(rounds, values, color=FAINT, linewidth=1, label="mean of a stretch of rounds")
     axes.plot(rounds, _smooth(values), color=AFTER, linewidth=2, label="smoothed")
     _title(axes, "Loss while learning online", "round", _loss_name(task))
-    axes.set_yscale("log")
-    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axes.yaxis.set_minor_formatter(NullFormatter())
+    _logarithmic(axes)
     _thousands(axes)
     axes.legend(frameon=False)
 
@@ -263,7 +260,7 @@ def _score_axis(axes: Axes, task: Task, title: str, x: str) -> None:
         axes.set_ylim(top=1.0)
     else:
         _title(axes, title, x, f"{_loss_name(task)}, 95 % interval")
-        axes.set_ylim(bottom=0.0)
+        _logarithmic(axes)
     if axes.get_legend_handles_labels()[0]:
         axes.legend(frameon=False)
 
@@ -297,6 +294,13 @@ def _shots(task: Task, evaluation: Evaluation) -> str:
 
 def _heading(canvas: FigureBase, text: str) -> None:
     canvas.suptitle(text, fontsize=11, x=0.01, horizontalalignment="left")
+
+
+def _logarithmic(axes: Axes) -> None:
+    axes.set_yscale("log", nonpositive="clip")
+    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.yaxis.set_minor_formatter(NullFormatter())
 
 
 def _thousands(axes: Axes) -> None:

@@ -1,5 +1,6 @@
 """The command line: fast help, one line for every error, documented exit codes."""
 
+import os
 import subprocess
 import sys
 
@@ -156,3 +157,13 @@ def test_every_command_of_the_table_is_there_and_documents_itself():
         for parameter in command.params:
             if isinstance(parameter, click.Option):
                 assert parameter.help, (name, parameter.name)
+
+
+@pytest.mark.parametrize("words", ["models", "--help"])
+def test_a_reader_that_has_seen_enough_is_no_error(words):
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-m", "tinyfleet.cli", words]
+    done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (0, "")
