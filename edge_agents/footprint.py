@@ -1,6 +1,6 @@
 """Keeps the process small.
 
-Measured with benchmarks/agent_memory.py on x86-64, CPython 3.11: of 63 MB, OpenSSL is 4 to 5, and
+Measured with benchmarks/bench_agent.py on x86-64, CPython 3.11: of 63 MB, OpenSSL is 4 to 5, and
 one heap and given-back pages save 1.
 """
 

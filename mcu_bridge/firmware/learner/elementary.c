@@ -1,4 +1,4 @@
-/* exp, log and tanh. The polynomials are our own minimax fits (benchmarks/fit_elementary.py). */
+/* exp, log and tanh. The polynomials are our own minimax fits (dev/fit_elementary.py). */
 #include "elementary.h"
 
 typedef union {

@@ -1,6 +1,6 @@
 """What one agent costs: memory, start-up, bytes a minute while idle, time it adds to a round.
 
-    python benchmarks/agent_memory.py [--json] [--data omniglot.npz] [--rounds 2000]
+    python benchmarks/bench_agent.py [--json] [--data omniglot.npz] [--rounds 2000]
 
 An agent process meets a coordinator, an aggregator and a metrics service that this script plays, so
 that only the agent is measured. Exits with 1 when a bar is missed. MB are 2**20 bytes.

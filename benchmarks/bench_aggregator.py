@@ -1,6 +1,6 @@
 """How long an update takes through the aggregator: to its receipt, and to the next version.
 
-    python benchmarks/aggregator_path.py [--agents 1 8 32] [--rounds 500] [--state DIR]
+    python benchmarks/bench_aggregator.py [--agents 1 8 32] [--rounds 500] [--state DIR]
 
 One aggregator process with full durability, mlp_32 (4,612 bytes an update), loopback. All agents
 and the follower are coroutines of this process, so that what they cost is part of what is measured.

@@ -3,7 +3,7 @@
 Lawson's iteration: weighted least squares whose weights grow where the error is large, which tends
 to the polynomial of least largest error. Coefficients are rounded to float32 at the end.
 
-    python benchmarks/fit_elementary.py
+    python dev/fit_elementary.py
 """
 
 from __future__ import annotations
