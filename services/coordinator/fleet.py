@@ -34,7 +34,7 @@ class Needs:
     def missing(self, capabilities: Capabilities) -> str:
         """Why an agent of these capabilities cannot serve the run; empty when it can."""
         if capabilities.tasks and self.task not in capabilities.tasks:
-            return f"it cannot draw samples for task '{self.task}'"
+            return f"it has no samples for task '{self.task}': start it with --data"
         limit = capabilities.memory_bytes
         if limit is not None and limit < self.memory_bytes:
             return f"it has {limit} bytes of memory, the run needs {self.memory_bytes}"

@@ -139,7 +139,10 @@ def query(
     if as_json:
         print_json({kind: rows, "truncated": answer.truncated})
         return
-    _print_rows(rows, as_csv)
+    if as_csv:
+        _print_csv(rows)
+    else:
+        _print_rows(rows, known={"run"} if run_id else set())
     if not rows:
         note("no samples match")
     if answer.truncated:
@@ -311,22 +314,28 @@ def _iso(time_: Timestamp) -> str:
     return f"{whole:%Y-%m-%dT%H:%M:%S}.{time_.nanos // 1000:06d}Z"
 
 
-def _print_rows(rows: Sequence[Row], as_csv: bool) -> None:
-    if not rows:
-        return
-    if as_csv:
+def _print_csv(rows: Sequence[Row]) -> None:
+    if rows:
         writer = csv.DictWriter(sys.stdout, list(rows[0]), lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
+
+
+def _print_rows(rows: Sequence[Row], known: set[str]) -> None:
+    """A table of what the reader does not know: without `known` and empty columns, or the date."""
+    if not rows:
         return
-    columns = [name for name in rows[0] if any(row[name] not in ("", None) for row in rows)]
-    print_table(columns, [[_cell(row[name]) for name in columns] for row in rows])
+    names = [name for name in rows[0] if name not in known]
+    columns = [name for name in names if any(row[name] not in ("", None) for row in rows)]
+    print_table(columns, [[_cell(name, row[name]) for name in columns] for row in rows])
 
 
 def _line(row: Row) -> str:
     where = [row["run"] or "-", "-" if row["round"] is None else f"{row['round']:,}"]
     value = f"{row['metric']}={row['value']:.6g}"
-    return "  ".join([row["time"][11:23], *where, row["source"], value, row["unit"]]).rstrip()
+    return "  ".join(
+        [_time_of_day(row["time"]), *where, row["source"], value, row["unit"]]
+    ).rstrip()
 
 
 def _print_summary(rows: Sequence[Row]) -> None:
@@ -350,9 +359,15 @@ def quantity(value: float, unit: str) -> str:
     return f"{value:.4g}"
 
 
-def _cell(value: Any) -> str:
+def _cell(name: str, value: Any) -> str:
     if value is None:
         return "-"
+    if name == "time":
+        return _time_of_day(str(value))
     if isinstance(value, float):
         return f"{value:.6g}"
     return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def _time_of_day(iso: str) -> str:
+    return iso[11:23]

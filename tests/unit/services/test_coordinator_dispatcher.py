@@ -276,7 +276,7 @@ def test_decline_of_somebody_elses_work_changes_nothing():
 @pytest.mark.parametrize(
     ("capabilities", "reason"),
     [
-        ({"tasks": ("omniglot",)}, "it cannot draw samples for task 'sine'"),
+        ({"tasks": ("omniglot",)}, "it has no samples for task 'sine': start it with --data"),
         ({"memory_bytes": 999}, "it has 999 bytes of memory, the run needs 1000"),
     ],
 )
