@@ -109,7 +109,7 @@ class Keeper:
         self._runs: dict[str, _Run] = {}
         self._loading = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._storage_works = True
+        self._storage_problem = ""
         self._on_storage: Callable[[bool], None] = lambda _: None
 
     async def start(self) -> None:
@@ -187,7 +187,7 @@ class Keeper:
         """A new follower of a run; hand it to `unwatch` when done."""
         run = await self._find(run_id)
         ledger = run.ledger
-        watcher = Watcher(run.state, ledger.received_slots, ledger.ended)
+        watcher = Watcher(run.state, ledger.received_slots, ledger.ended, self._storage_problem)
         run.watchers.append(watcher)
         return watcher
 
@@ -357,15 +357,18 @@ class Keeper:
             self.submit(run.run_id, submission, answer)
 
     def _note_storage(self, error: StorageFailed | None) -> None:
-        works = error is None
-        if works is self._storage_works:
+        problem = "" if error is None else str(error)
+        if bool(problem) is bool(self._storage_problem):
             return
-        self._storage_works = works
-        if error is not None:
-            log.error("nothing is accepted until it can be stored", extra=fields(reason=error))
+        self._storage_problem = problem
+        if problem:
+            log.error("nothing is accepted until it can be stored", extra=fields(reason=problem))
         else:
             log.info("updates are stored again")
-        self._on_storage(works)
+        self._on_storage(not problem)
+        for run in self._runs.values():
+            for watcher in run.watchers:
+                watcher.set_problem(problem)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)

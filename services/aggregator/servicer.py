@@ -257,6 +257,7 @@ def _change_message(change: Change) -> pb.WatchModelResponse:
         ],
         closed=[_closed_message(entry) for entry in change.closed],
         ended=change.ended,
+        problem=change.problem,
         totals=pb.RunTotals(
             updates=change.totals.updates,
             samples=change.totals.samples,

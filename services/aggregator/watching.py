@@ -29,7 +29,8 @@ class Change:
     """What changed since the change before.
 
     parameters: of `version`, when that is new; empty when the model is large. received_slots: of
-    the open round, not told before. totals: of all rounds up to `version`.
+    the open round, not told before. totals: of all rounds up to `version`. problem: why nothing
+    can be stored at the moment; empty when it can.
     """
 
     version: int
@@ -39,6 +40,7 @@ class Change:
     closed: list[ClosedRound]
     ended: bool
     totals: Totals
+    problem: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,13 +55,14 @@ class State:
 class Watcher:
     """One follower of one run."""
 
-    def __init__(self, state: State, received: list[int], ended: bool) -> None:
+    def __init__(self, state: State, received: list[int], ended: bool, problem: str = "") -> None:
         self._state = state
         self._is_told = False
         self._received = received
         self._refused: deque[Refused] = deque(maxlen=MAX_REFUSED)
         self._closed: deque[ClosedRound] = deque()
         self._ended = ended
+        self._problem = problem
         self._changed = asyncio.Event()
         self._changed.set()
         self._over = False
@@ -82,6 +85,11 @@ class Watcher:
         self._closed.append(closed)
         self._state, self._is_told = state, False
         self._received = []
+        self._changed.set()
+
+    def set_problem(self, problem: str) -> None:
+        """Nothing can be stored, or all is well again when there is no problem."""
+        self._problem = problem
         self._changed.set()
 
     def end_run(self) -> None:
@@ -108,6 +116,7 @@ class Watcher:
             closed=list(self._closed),
             ended=self._ended,
             totals=self._state.totals,
+            problem=self._problem,
         )
         self._is_told = True
         self._received = []

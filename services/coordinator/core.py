@@ -108,7 +108,7 @@ class Dispatcher:
         run = self.runs.get(run_id)
         if run is None or run.is_ending:
             return []
-        run.problem = ""
+        run.problem = f"the aggregator waits: {change.problem}" if change.problem else ""
         run.progress.take(change.totals, run.spec.model.parameter_bytes)
         for refused in change.refused:
             self._refuse(run, refused)

@@ -76,7 +76,7 @@ class RunRecord:
 class ActiveRun:
     """A run that has work left, if only to be ended at the aggregator.
 
-    problem: why the aggregator cannot be asked, empty when it can. claims: agent -> what it said it
+    problem: why the aggregator cannot go on, empty when it can. claims: agent -> what it said it
     has in hand before the open round was known. is_ending: no more work is given out.
     """
 

@@ -91,7 +91,7 @@ class ModelChange:
 
     whole: the first message of a stream describes the whole state, later ones what changed.
     version: of the model; also the round that is open. received: slots of that round. totals: of
-    all rounds up to `version`.
+    all rounds up to `version`. problem: why updates cannot be stored; empty when they can.
     """
 
     version: int
@@ -102,6 +102,7 @@ class ModelChange:
     ended: bool = False
     whole: bool = False
     totals: Totals = NOTHING
+    problem: str = ""
 
 
 class SendBrief(NamedTuple):

@@ -609,10 +609,11 @@ def test_a_full_disk_stops_a_run_and_loses_nothing_of_it(tmp_path, tinyfleet):
         fleet = stack.enter_context(Fleet(address))
         run_id = fleet.create_run(a_run(300)[1]).run_id
         until(lambda: "nothing is accepted until it can be stored" in log.read_text(), "the log")
-        stuck = fleet.get_run(run_id).rounds_done
-        assert 0 < stuck < 300
+        until(lambda: "the aggregator waits: " in fleet.get_run(run_id).message, "the reason")
+        assert 0 < fleet.get_run(run_id).rounds_done < 300
         resource.prlimit(aggregator.pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY,) * 2)
-        assert finished(fleet, run_id).parameters_sha256 == simulated_sha(300)
+        end = finished(fleet, run_id)
+        assert (end.parameters_sha256, end.message) == (simulated_sha(300), "")
         assert "Traceback" not in log.read_text()
 
 

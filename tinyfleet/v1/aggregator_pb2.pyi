@@ -73,7 +73,7 @@ class WatchModelRequest(_message.Message):
     def __init__(self, run_id: _Optional[str] = ...) -> None: ...
 
 class WatchModelResponse(_message.Message):
-    __slots__ = ("version", "parameters", "received_slots", "refused", "closed", "ended", "totals")
+    __slots__ = ("version", "parameters", "received_slots", "refused", "closed", "ended", "totals", "problem")
     VERSION_FIELD_NUMBER: _ClassVar[int]
     PARAMETERS_FIELD_NUMBER: _ClassVar[int]
     RECEIVED_SLOTS_FIELD_NUMBER: _ClassVar[int]
@@ -81,6 +81,7 @@ class WatchModelResponse(_message.Message):
     CLOSED_FIELD_NUMBER: _ClassVar[int]
     ENDED_FIELD_NUMBER: _ClassVar[int]
     TOTALS_FIELD_NUMBER: _ClassVar[int]
+    PROBLEM_FIELD_NUMBER: _ClassVar[int]
     version: int
     parameters: bytes
     received_slots: _containers.RepeatedScalarFieldContainer[int]
@@ -88,7 +89,8 @@ class WatchModelResponse(_message.Message):
     closed: _containers.RepeatedCompositeFieldContainer[ClosedRound]
     ended: bool
     totals: RunTotals
-    def __init__(self, version: _Optional[int] = ..., parameters: _Optional[bytes] = ..., received_slots: _Optional[_Iterable[int]] = ..., refused: _Optional[_Iterable[_Union[RefusedUpdate, _Mapping]]] = ..., closed: _Optional[_Iterable[_Union[ClosedRound, _Mapping]]] = ..., ended: _Optional[bool] = ..., totals: _Optional[_Union[RunTotals, _Mapping]] = ...) -> None: ...
+    problem: str
+    def __init__(self, version: _Optional[int] = ..., parameters: _Optional[bytes] = ..., received_slots: _Optional[_Iterable[int]] = ..., refused: _Optional[_Iterable[_Union[RefusedUpdate, _Mapping]]] = ..., closed: _Optional[_Iterable[_Union[ClosedRound, _Mapping]]] = ..., ended: _Optional[bool] = ..., totals: _Optional[_Union[RunTotals, _Mapping]] = ..., problem: _Optional[str] = ...) -> None: ...
 
 class RunTotals(_message.Message):
     __slots__ = ("updates", "samples", "bytes_up", "diverged")

@@ -93,6 +93,7 @@ def _change(message: aggregator_pb2.WatchModelResponse, whole: bool) -> ModelCha
         ended=message.ended,
         whole=whole,
         totals=_totals(message.totals),
+        problem=message.problem,
     )
 
 

@@ -113,3 +113,10 @@ async def test_a_waiting_follower_is_sent_away_when_the_service_stops():
     await asyncio.sleep(0)
     watcher.stop()
     assert await waiting is None
+
+
+async def test_a_watcher_hears_why_nothing_is_stored_and_when_it_is_again():
+    watcher = Watcher(state(0), [], ended=False, problem="disk full")
+    assert (await watcher.next()).problem == "disk full"
+    watcher.set_problem("")
+    assert (await watcher.next()).problem == ""
