@@ -6,6 +6,7 @@
 import importlib.util
 import os
 import shutil
+import signal
 import zlib
 
 import hypothesis
@@ -16,6 +17,11 @@ IN_CI = os.environ.get("CI") == "true"
 # No deadline: the cores are shared. CI tries the same examples every time, a laptop new ones.
 hypothesis.settings.register_profile("tinyfleet", deadline=None, derandomize=IN_CI, print_blob=True)
 hypothesis.settings.load_profile("tinyfleet")
+
+# A shell that runs the tests in the background has them ignore Ctrl-C, and so would every program
+# that a test starts.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture

@@ -374,8 +374,10 @@ def fleet_without_agents(tmp_path):
 
 @contextlib.contextmanager
 def agent_of(local, name, *words):
+    """An agent of that fleet which has the data that `words` name, and no other."""
     who = ("--coordinator", local.coordinator, "--name", name)
-    with started("agent", local.folder / f"{name}.log", *who, *words) as agent:
+    here = {key: value for key, value in os.environ.items() if key != "TINYFLEET_DATA"}
+    with started("agent", local.folder / f"{name}.log", *who, *words, env=here) as agent:
         yield agent
 
 
