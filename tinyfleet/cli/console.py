@@ -100,7 +100,7 @@ class RoundProgress:
         self._interval = _BAR_INTERVAL_S if self._bar else _PLAIN_INTERVAL_S
         self._loss = math.nan
         self._began = self._shown = time.monotonic()
-        self._first = -1
+        self._first = self._last = -1
 
     def __enter__(self) -> Self:
         if self._bar is not None:
@@ -125,7 +125,9 @@ class RoundProgress:
         if self._first < 0:
             self._first = version - 1
         now = time.monotonic()
-        if now - self._shown >= self._interval or version == self._rounds:
+        at_end = version == self._rounds and version != self._last
+        self._last = version
+        if at_end or now - self._shown >= self._interval:
             self._shown = now
             self._show(version, sent_bytes, now)
 
