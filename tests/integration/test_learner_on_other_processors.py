@@ -12,31 +12,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from learner_cases import CASES, Case, differing, trained_here
 
-from tinyfleet.learner.layer_table import LOSS_CODES, layer_table
-from tinyfleet.learner.native import NativeLearner, PhaseRecord
-from tinyfleet.learner.protocol import Samples, Trained
-from tinyfleet.model.builtin import builtin_model
-from tinyfleet.model.initialization import initial_parameters
-from tinyfleet.model.layers import (
-    AveragePool2D,
-    Conv2D,
-    Dense,
-    DepthwiseConv2D,
-    Flatten,
-    GlobalAveragePool2D,
-    MaxPool2D,
-    ReLU,
-    Tanh,
-)
-from tinyfleet.model.spec import LOSSES, ModelSpec, Parameters
-from tinyfleet.strategies.plan import Phase
+from mcu_bridge.learner_check import case_to_bytes
+from tinyfleet.learner.protocol import Trained
+from tinyfleet.model.spec import Parameters
 
 ROOT = Path(__file__).resolve().parents[2]
 LEARNER = ROOT / "mcu_bridge/firmware/learner"
 MAIN = Path(__file__).with_name("learner_main.c")
-MSE, CROSS_ENTROPY = LOSSES
-SUBNORMAL = np.float32(1e-39)  # the smallest normal float32 is 1.2e-38
 
 
 @dataclass(frozen=True)
@@ -83,92 +67,13 @@ def installed_flags() -> list[str]:
     return [flag for name in ("ARITHMETIC", "WARNINGS") for flag in ast.literal_eval(lists[name])]
 
 
-# ---- what is trained ----
-
-
-@dataclass(frozen=True)
-class Case:
-    """One phase of training."""
-
-    spec: ModelSpec
-    parameters: Parameters
-    samples: Samples
-    phase: Phase
-
-
-def image_model() -> ModelSpec:
-    """Channels that fill vectors of every width, and that leave some over."""
-    body = (Conv2D(11, 3, 1, 1), ReLU(), DepthwiseConv2D(3, 1, 1), Tanh(), MaxPool2D(2, 2))
-    top = (Conv2D(9, 2), Tanh(), AveragePool2D(2, 1), Flatten(), Dense(34), ReLU(), Dense(5))
-    return ModelSpec("images", (10, 9, 2), (*body, *top), CROSS_ENTROPY)
-
-
-def pooled_model() -> ModelSpec:
-    layers = (Conv2D(8, 3, 2, 1), Tanh(), Conv2D(3, 1), GlobalAveragePool2D())
-    return ModelSpec("pooled", (8, 8, 1), layers, CROSS_ENTROPY)
-
-
-def case(spec: ModelSpec, phase: Phase) -> Case:
-    """`phase` on random samples, of whose inputs a quarter are zeros."""
-    random = np.random.default_rng(7)
-    inputs = random.normal(size=(phase.samples, spec.inputs)).astype(np.float32)
-    inputs[random.random(inputs.shape) < 0.25] = 0.0
-    targets = random.normal(size=(phase.samples, spec.outputs)).astype(np.float32)
-    if spec.loss == CROSS_ENTROPY:
-        targets = np.eye(spec.outputs, dtype=np.float32)[targets.argmax(axis=1)]
-    return Case(spec, initial_parameters(spec, 7), Samples(inputs, targets), phase)
-
-
-def subnormal_case() -> Case:
-    """Training within subnormals: the errors, the steps and all parameters but the last weights."""
-    layers = (Dense(40), ReLU(), Dense(16))
-    normal = case(ModelSpec("subnormals", (1, 1, 8), layers, MSE), Phase(300, 0.02))
-    samples = Samples(normal.samples.inputs, normal.samples.targets * SUBNORMAL)
-    weights = slice(normal.spec.placed[-1].start, -normal.spec.outputs)
-    parameters = normal.parameters * SUBNORMAL
-    parameters[weights] = normal.parameters[weights]
-    return Case(normal.spec, parameters, samples, normal.phase)
-
-
-def cases() -> dict[str, Case]:
-    sine, images = builtin_model("mlp_32", (1, 1, 1), 1, MSE), image_model()
-    some_layers = Phase(100, 0.02, trainable=("conv2d_1", "dense_1"))
-    return {
-        "mlp_32": case(sine, Phase(200, 0.02, passes=2)),
-        "mlp_32 in batches": case(sine, Phase(101, 0.05, batch_size=10, passes=5)),
-        "images": case(images, Phase(150, 0.01, passes=2)),
-        "images in batches": case(images, Phase(50, 0.05, batch_size=8, passes=2)),
-        "images, some layers": case(images, some_layers),
-        "pooled": case(pooled_model(), Phase(200, 0.05)),
-        "subnormals": subnormal_case(),
-    }
-
-
-CASES = cases()
-
-
-def trained_here(case: Case) -> tuple[Trained, Parameters]:
-    parameters = case.parameters.copy()
-    return NativeLearner(case.spec).train(parameters, case.samples, case.phase), parameters
-
-
 def trained_by(program: list[str], case: Case) -> tuple[Trained, Parameters]:
     """What `program` made of the case; raises CalledProcessError unless all stayed finite."""
-    spec, phase = case.spec, case.phase
-    counts = (phase.samples, phase.batch_size, phase.passes)
-    record = PhaseRecord(spec.layer_mask(phase.trainable), *counts, phase.rate)
-    head = struct.pack("<II", len(spec.layers), LOSS_CODES[spec.loss]) + layer_table(spec)
-    arrays = (case.parameters, case.samples.inputs, case.samples.targets)
-    given = head + bytes(record) + b"".join(array.tobytes() for array in arrays)
+    given = case_to_bytes(case.spec, case.parameters, case.samples, case.phase)
     out = subprocess.run(program, input=given, stdout=subprocess.PIPE, check=True).stdout
     loss_sum, losses, updates = struct.unpack_from("<dQQ", out)
     parameters = np.frombuffer(out, np.float32, offset=struct.calcsize("<dQQ"))
     return Trained(loss_sum / losses, updates, finite=True), parameters
-
-
-def differing(one: Parameters, other: Parameters) -> int:
-    """How many parameters differ in any bit."""
-    return int((one.view(np.uint32) != other.view(np.uint32)).sum())
 
 
 # ---- the promise ----

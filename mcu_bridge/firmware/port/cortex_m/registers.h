@@ -1,0 +1,41 @@
+/* The few system registers of a Cortex-M4 that the port uses; names and bits as in the ARMv7-M manual. */
+#ifndef TINYFLEET_REGISTERS_H
+#define TINYFLEET_REGISTERS_H
+
+#include <stdint.h>
+
+#define REGISTER(address) (*(volatile uint32_t *)(address))
+
+#define SYST_CSR REGISTER(0xE000E010u)
+#define SYST_RVR REGISTER(0xE000E014u)
+#define SYST_CVR REGISTER(0xE000E018u)
+#define SYST_CSR_ENABLE 1u
+#define SYST_CSR_PROCESSOR_CLOCK 4u
+#define SYST_BITS 0x00FFFFFFu
+
+#define SCB_SHCSR REGISTER(0xE000ED24u)
+#define SCB_SHCSR_USAGE_BUS_MEMORY (7u << 16) /* each with a handler of its own, rather than HardFault */
+#define SCB_CFSR REGISTER(0xE000ED28u)
+#define SCB_CFSR_MMARVALID (1u << 7)
+#define SCB_CFSR_BFARVALID (1u << 15)
+#define SCB_HFSR REGISTER(0xE000ED2Cu)
+#define SCB_MMFAR REGISTER(0xE000ED34u)
+#define SCB_BFAR REGISTER(0xE000ED38u)
+#define SCB_CPACR REGISTER(0xE000ED88u)
+#define SCB_CPACR_FPU (15u << 20)
+
+#define MPU_CTRL REGISTER(0xE000ED94u)
+#define MPU_CTRL_ENABLE 1u /* PRIVDEFENA and HFNMIENA stay 0: what no region allows, faults */
+#define MPU_RNR REGISTER(0xE000ED98u)
+#define MPU_RBAR REGISTER(0xE000ED9Cu)
+#define MPU_RASR REGISTER(0xE000EDA0u)
+#define MPU_RASR_ENABLE 1u
+#define MPU_RASR_SIZE(log2) (((uint32_t)(log2) - 1u) << 1) /* a region of 2^log2 bytes */
+#define MPU_RASR_NORMAL_MEMORY (1u << 17)                  /* TEX 0, C 1, B 0, not shared */
+#define MPU_RASR_DEVICE_MEMORY (1u << 16)
+#define MPU_RASR_NO_ACCESS (0u << 24)
+#define MPU_RASR_READ_WRITE (3u << 24)
+#define MPU_RASR_READ_ONLY (6u << 24)
+#define MPU_RASR_EXECUTE_NEVER (1u << 28)
+
+#endif

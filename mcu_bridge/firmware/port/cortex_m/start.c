@@ -1,0 +1,66 @@
+/* From reset to the program: the FPU, variables, the stack's mark, memory protection. */
+#include "../port.h"
+#include "memory.h"
+#include "registers.h"
+
+#define STACK_MARK 0xC5C5C5C5u /* what the stack has not reached yet */
+
+static void set_variables(void)
+{
+    const uint32_t *from = port_data_load;
+    for (uint32_t *to = port_data_start; to < port_data_end; to++) {
+        *to = *from++;
+    }
+    for (uint32_t *to = port_bss_start; to < port_bss_end; to++) {
+        *to = 0;
+    }
+}
+
+static void mark_stack(void)
+{
+    uint32_t here;
+    __asm volatile("mov %0, sp" : "=r"(here));
+    for (volatile uint32_t *at = port_stack_bottom; (uint32_t)at < here; at++) {
+        *at = STACK_MARK;
+    }
+}
+
+static void start_ticks(void)
+{
+    SYST_RVR = SYST_BITS;
+    SYST_CVR = 0;
+    SYST_CSR = SYST_CSR_ENABLE | SYST_CSR_PROCESSOR_CLOCK;
+}
+
+uint32_t port_ticks(void)
+{
+    return SYST_BITS - SYST_CVR;
+}
+
+uint32_t port_stack_used(void)
+{
+    const uint32_t *at = port_stack_bottom;
+    while (at < port_stack_top && *at == STACK_MARK) {
+        at++;
+    }
+    return (uint32_t)(port_stack_top - at) * (uint32_t)sizeof *at;
+}
+
+void *port_free_memory(size_t *bytes)
+{
+    *bytes = (size_t)(port_free_end - port_free_start) * sizeof *port_free_start;
+    return port_free_start;
+}
+
+void port_reset(void)
+{
+    SCB_CPACR |= SCB_CPACR_FPU;
+    __asm volatile("dsb\n\tisb" ::: "memory");
+    mark_stack();
+    set_variables();
+    port_protect_memory();
+    start_ticks();
+    for (;;) {
+        port_end(port_main());
+    }
+}
