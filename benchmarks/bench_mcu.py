@@ -1,0 +1,139 @@
+"""What a training sample costs a Cortex-M4F: instructions, flash, RAM, stack; under QEMU.
+
+    python benchmarks/bench_mcu.py [--json]
+
+Builds the firmware's `learner_check` and trains under emulation, strict arithmetic, online. QEMU
+counts instructions, in steps of 40, so there is no spread between runs and a busy machine changes
+nothing. Instructions are not cycles: an M4F takes more for loads, branches and divisions. A
+multiply-accumulate (MAC) is one of a weight and an output position; a training step is counted as
+three forward passes. Both models see random inputs, so zeros come from the ReLUs alone.
+Exits with 1 when a bar is missed or the board's bits are not this machine's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from machine import describe_machine
+
+from mcu_bridge.learner_check import train_on_emulated_board
+from tinyfleet.learner.native import NativeLearner
+from tinyfleet.learner.protocol import Samples
+from tinyfleet.model.builtin import builtin_model
+from tinyfleet.model.initialization import initial_parameters
+from tinyfleet.model.layers import Conv2D
+from tinyfleet.model.spec import LOSSES, ModelSpec
+from tinyfleet.strategies.plan import Phase
+
+FIRMWARE = Path(__file__).resolve().parents[1] / "mcu_bridge/firmware"
+SEED = 1
+MSE, CROSS_ENTROPY = LOSSES
+SINE_SAMPLES, IMAGE_SAMPLES = 500, 50
+INSTRUCTIONS_BAR = {"mlp_32": 10_500.0}
+PER_MAC_BAR = {"cnn_s": 2.0}
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Of one model; instructions are per training sample."""
+
+    model: str
+    parameters: int
+    macs: int
+    instructions: float
+    per_mac: float
+    ram_bytes: int
+    stack_bytes: int
+
+    @property
+    def misses(self) -> bool:
+        name = self.model
+        return self.instructions > INSTRUCTIONS_BAR.get(name, np.inf) or self.per_mac > (
+            PER_MAC_BAR.get(name, np.inf)
+        )
+
+
+def forward_macs(spec: ModelSpec) -> int:
+    """Weights times the output positions that each serves: padding counts, biases do not."""
+    total = 0
+    for placed in spec.placed:
+        height, width, _ = placed.output_shape
+        total += placed.weights * (height * width if isinstance(placed.layer, Conv2D) else 1)
+    return total
+
+
+def random_samples(spec: ModelSpec, count: int) -> Samples:
+    """Normal inputs; targets of the kind that the loss takes."""
+    rng = np.random.default_rng(SEED)
+    inputs = rng.standard_normal((count, spec.inputs)).astype(np.float32)
+    targets = rng.standard_normal((count, spec.outputs)).astype(np.float32)
+    if spec.loss == CROSS_ENTROPY:
+        targets = np.eye(spec.outputs, dtype=np.float32)[targets.argmax(axis=1)]
+    return Samples(inputs, targets)
+
+
+def cost_of(program: Path, spec: ModelSpec, count: int) -> Cost:
+    """Train on `count` samples there and here, and compare the bits before counting anything."""
+    samples, phase = random_samples(spec, count), Phase(count, 0.01)
+    here = initial_parameters(spec, SEED)
+    there = train_on_emulated_board(program, spec, here, samples, phase)
+    NativeLearner(spec).train(here, samples, phase)
+    if here.tobytes() != there.parameters.tobytes():
+        raise SystemExit(f"{spec.name}: the board's bits are not this machine's")
+    each, macs = there.instructions / count, forward_macs(spec)
+    ram = there.ram_bytes
+    sizes = (len(here), macs, each, each / (3 * macs), ram, there.stack_bytes)
+    return Cost(spec.name, *sizes)
+
+
+def build(folder: Path) -> str:
+    """Build the firmware into `folder`; returns what the build says of its sizes."""
+    command = ["make", "-s", "-C", str(FIRMWARE), f"BUILD={folder}"]
+    return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+
+
+def models() -> list[tuple[ModelSpec, int]]:
+    """What is measured, and on how many samples of it."""
+    images = [builtin_model(name, (28, 28, 1), 5, CROSS_ENTROPY) for name in ("cnn_s", "cnn_m")]
+    sine = builtin_model("mlp_32", (1, 1, 1), 1, MSE)
+    return [(sine, SINE_SAMPLES), *((spec, IMAGE_SAMPLES) for spec in images)]
+
+
+def show(costs: list[Cost]) -> None:
+    print("model    parameters  instructions a sample  per MAC of three passes   RAM B  stack B")
+    for c in costs:
+        size = f"{c.model:8}{c.parameters:11,}"
+        rest = f"{c.instructions:23,.0f}{c.per_mac:25.2f}{c.ram_bytes:8,}{c.stack_bytes:9,}"
+        print(f"{size}{rest}{'   MISSED' if c.misses else ''}")
+    for name, bar in INSTRUCTIONS_BAR.items():
+        print(f"bar: {name} at most {bar:,.0f} instructions a sample")
+    for name, bar in PER_MAC_BAR.items():
+        print(f"bar: {name} at most {bar} instructions per MAC")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        sizes = build(Path(name))
+        program = Path(name) / "learner_check.elf"
+        costs = [cost_of(program, *each) for each in models()]
+    if arguments.json:
+        rows = [asdict(cost) for cost in costs]
+        print(json.dumps({"machine": describe_machine(), "seed": SEED, "models": rows}))
+    else:
+        print(f"{describe_machine()}; seed {SEED}\n{sizes}", end="")
+        show(costs)
+    return int(any(cost.misses for cost in costs))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
