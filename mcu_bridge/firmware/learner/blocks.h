@@ -40,7 +40,9 @@
 
 /* Before a loop over a block or over the lanes: keep it a loop until the compiler turns it into
  * vectors. Unrolled first, gcc 12 pairs up values across loops and shuffles more than it computes. */
-#if defined(__GNUC__) && !defined(__clang__)
+#if defined(__ARM_ARCH_PROFILE) && __ARM_ARCH_PROFILE == 'M'
+#define LEARNER_VECTOR _Pragma("GCC unroll 8")
+#elif defined(__GNUC__) && !defined(__clang__)
 #define LEARNER_VECTOR _Pragma("GCC unroll 1")
 #else
 #define LEARNER_VECTOR
