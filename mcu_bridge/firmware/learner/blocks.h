@@ -42,11 +42,44 @@
  * vectors. Unrolled first, gcc 12 pairs up values across loops and shuffles more than it computes. */
 #if defined(__ARM_ARCH_PROFILE) && __ARM_ARCH_PROFILE == 'M'
 #define LEARNER_VECTOR _Pragma("GCC unroll 8")
+#define LEARNER_UNROLLED _Pragma("GCC unroll 8")
 #elif defined(__GNUC__) && !defined(__clang__)
 #define LEARNER_VECTOR _Pragma("GCC unroll 1")
 #else
 #define LEARNER_VECTOR
 #endif
+
+#if !defined(LEARNER_UNROLLED)
+#define LEARNER_UNROLLED
+#endif
+
+/* A row of `width` values to read again and again. A Cortex-M4F loads eight neighbours with one instruction, which gcc
+ * finds no use for by itself: a whole block is held in registers. Elsewhere, and for what is left over, the row itself. */
+LEARNER_INLINE const float *learner_hold(float held[LEARNER_LANES], const float *row, uint32_t width)
+{
+#if defined(__ARM_ARCH_7EM__) && defined(__ARM_FP) && defined(__GNUC__)
+    if (__builtin_constant_p(width) && width == LEARNER_LANES) {
+        register float r0 __asm("s16");
+        register float r1 __asm("s17");
+        register float r2 __asm("s18");
+        register float r3 __asm("s19");
+        register float r4 __asm("s20");
+        register float r5 __asm("s21");
+        register float r6 __asm("s22");
+        register float r7 __asm("s23");
+        __asm("vldmia %8, {s16-s23}"
+              : "=t"(r0), "=t"(r1), "=t"(r2), "=t"(r3), "=t"(r4), "=t"(r5), "=t"(r6), "=t"(r7)
+              : "r"(row), "m"(*(const float(*)[LEARNER_LANES])row));
+        held[0] = r0, held[1] = r1, held[2] = r2, held[3] = r3;
+        held[4] = r4, held[5] = r5, held[6] = r6, held[7] = r7;
+        return held;
+    }
+#else
+    (void)held;
+    (void)width;
+#endif
+    return row;
+}
 
 LEARNER_INLINE void learner_clear(float *values, uint32_t count)
 {
@@ -82,7 +115,8 @@ LEARNER_INLINE void learner_lanes_add(float lanes[LEARNER_TOGETHER][LEARNER_LANE
     uint32_t left = count;
     uint32_t j = 0;
     for (; left >= LEARNER_LANES; left -= LEARNER_LANES, j += LEARNER_LANES) {
-        const float *gradient = dy + j;
+        float held[LEARNER_LANES];
+        const float *gradient = learner_hold(held, dy + j, LEARNER_LANES);
         for (uint32_t r = 0; r < LEARNER_TOGETHER; r++) {
             const float *weight = row[r] + j; /* a pointer: an index could wrap, which hides the run from the compiler */
             LEARNER_VECTOR

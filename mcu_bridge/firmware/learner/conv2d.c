@@ -68,11 +68,13 @@ LEARNER_INLINE void forward_pixels(conv_t conv, const float *weights, const floa
                 mask[p] = tap != NULL ? UINT32_MAX : 0;
             }
             for (uint32_t c = 0; c < conv.channels; c++, row += conv.filters) {
+                float held[LEARNER_LANES];
+                const float *weight = learner_hold(held, row, width);
                 for (uint32_t p = 0; p < TOGETHER; p++) {
                     const float value = in[p][c & mask[p]];
                     LEARNER_VECTOR
                     for (uint32_t j = 0; j < width; j++) {
-                        sum[p][j] += value * row[j];
+                        sum[p][j] += value * weight[j];
                     }
                 }
             }
@@ -234,10 +236,12 @@ LEARNER_INLINE void tap_channels(conv_t conv, float *target, const float *x, con
         const float *in = x + (oy - rows.first) * layer->in_width * step;
         const float *gradient = dy + (oy * layer->out_width + columns.first) * conv.filters;
         for (uint32_t ox = columns.first; ox < columns.last; ox++, in += step, gradient += conv.filters) {
+            float held[LEARNER_LANES];
+            const float *slope = learner_hold(held, gradient, width);
             for (uint32_t c = 0; c < count; c++) {
                 LEARNER_VECTOR
                 for (uint32_t j = 0; j < width; j++) {
-                    sum[c][j] += in[c] * gradient[j];
+                    sum[c][j] += in[c] * slope[j];
                 }
             }
         }

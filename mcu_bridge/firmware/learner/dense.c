@@ -13,9 +13,11 @@ LEARNER_INLINE void forward_block(const learner_layer_t *layer, const float *par
         if (value == 0.0f) {
             continue;
         }
+        float held[LEARNER_LANES];
+        const float *weight = learner_hold(held, row, width);
         LEARNER_VECTOR
         for (uint32_t j = 0; j < width; j++) {
-            sum[j] += value * row[j];
+            sum[j] += value * weight[j];
         }
     }
     LEARNER_VECTOR
@@ -76,6 +78,7 @@ LEARNER_HOT void learner_dense_update(const learner_layer_t *layer, float *param
         if (x[i] == 0.0f) {
             continue;
         }
+        LEARNER_UNROLLED
         for (uint32_t j = 0; j < outputs; j++) {
             row[j] = row[j] - step * dy[j];
         }
