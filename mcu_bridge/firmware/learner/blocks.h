@@ -3,6 +3,7 @@
 #define TINYFLEET_LEARNER_BLOCKS_H
 
 #include "learner_internal.h"
+#include "m4f.h"
 
 /* How many neighbouring outputs are summed at once. A host keeps 32 in a few vector registers; a
  * Cortex-M4 has 32 single ones. TOGETHER such blocks are worked on side by side: independent sums hide
@@ -53,25 +54,13 @@
 #define LEARNER_UNROLLED
 #endif
 
-/* A row of `width` values to read again and again. A Cortex-M4F loads eight neighbours with one instruction, which gcc
- * finds no use for by itself: a whole block is held in registers. Elsewhere, and for what is left over, the row itself. */
+/* A row of `width` values to read again and again: on a Cortex-M4F, a whole block is held in registers. Elsewhere, and
+ * for what is left over, it is the row itself. */
 LEARNER_INLINE const float *learner_hold(float held[LEARNER_LANES], const float *row, uint32_t width)
 {
-#if defined(__ARM_ARCH_7EM__) && defined(__ARM_FP) && defined(__GNUC__)
+#if LEARNER_M4F
     if (__builtin_constant_p(width) && width == LEARNER_LANES) {
-        register float r0 __asm("s16");
-        register float r1 __asm("s17");
-        register float r2 __asm("s18");
-        register float r3 __asm("s19");
-        register float r4 __asm("s20");
-        register float r5 __asm("s21");
-        register float r6 __asm("s22");
-        register float r7 __asm("s23");
-        __asm("vldmia %8, {s16-s23}"
-              : "=t"(r0), "=t"(r1), "=t"(r2), "=t"(r3), "=t"(r4), "=t"(r5), "=t"(r6), "=t"(r7)
-              : "r"(row), "m"(*(const float(*)[LEARNER_LANES])row));
-        held[0] = r0, held[1] = r1, held[2] = r2, held[3] = r3;
-        held[4] = r4, held[5] = r5, held[6] = r6, held[7] = r7;
+        learner_load8(held, row);
         return held;
     }
 #else
@@ -79,6 +68,20 @@ LEARNER_INLINE const float *learner_hold(float held[LEARNER_LANES], const float 
     (void)width;
 #endif
     return row;
+}
+
+/* row[count] -= step * slope[count], the end of a gradient. */
+LEARNER_INLINE void learner_descend(float *restrict row, const float *restrict slope, float step, uint32_t count)
+{
+    uint32_t j = 0;
+#if LEARNER_M4F
+    for (; count - j >= LEARNER_LANES; j += LEARNER_LANES) {
+        learner_descend8(row + j, slope + j, step);
+    }
+#endif
+    for (; j < count; j++) {
+        row[j] = row[j] - step * slope[j];
+    }
 }
 
 LEARNER_INLINE void learner_clear(float *values, uint32_t count)
@@ -108,6 +111,25 @@ LEARNER_INLINE uint32_t learner_list_used(uint32_t index[LEARNER_CHUNK + LEARNER
     return count;
 }
 
+#if LEARNER_M4F
+/* Lanes [first, first + 4) of each row. */
+LEARNER_INLINE void learner_lanes_add4(float lanes[LEARNER_TOGETHER][LEARNER_LANES], uint32_t first,
+                                       const float *const row[LEARNER_TOGETHER], uint32_t j, const float *dy)
+{
+    float gradient[4];
+    float weight[4];
+    learner_load4_low(gradient, dy + first);
+    LEARNER_UNROLLED
+    for (uint32_t r = 0; r < LEARNER_TOGETHER; r++) {
+        learner_load4_high(weight, row[r] + j + first);
+        LEARNER_UNROLLED
+        for (uint32_t lane = 0; lane < 4; lane++) {
+            lanes[r][first + lane] += weight[lane] * gradient[lane];
+        }
+    }
+}
+#endif
+
 /* LANES8 of docs/numerics.md, for LEARNER_TOGETHER rows at once: add row[r][j] * dy[j] to lane j mod 8 of r. */
 LEARNER_INLINE void learner_lanes_add(float lanes[LEARNER_TOGETHER][LEARNER_LANES],
                                       const float *const row[LEARNER_TOGETHER], const float *dy, uint32_t count)
@@ -115,8 +137,11 @@ LEARNER_INLINE void learner_lanes_add(float lanes[LEARNER_TOGETHER][LEARNER_LANE
     uint32_t left = count;
     uint32_t j = 0;
     for (; left >= LEARNER_LANES; left -= LEARNER_LANES, j += LEARNER_LANES) {
-        float held[LEARNER_LANES];
-        const float *gradient = learner_hold(held, dy + j, LEARNER_LANES);
+        const float *gradient = dy + j;
+#if LEARNER_M4F
+        learner_lanes_add4(lanes, 0, row, j, gradient);
+        learner_lanes_add4(lanes, 4, row, j, gradient);
+#else
         for (uint32_t r = 0; r < LEARNER_TOGETHER; r++) {
             const float *weight = row[r] + j; /* a pointer: an index could wrap, which hides the run from the compiler */
             LEARNER_VECTOR
@@ -124,6 +149,7 @@ LEARNER_INLINE void learner_lanes_add(float lanes[LEARNER_TOGETHER][LEARNER_LANE
                 lanes[r][lane] += weight[lane] * gradient[lane];
             }
         }
+#endif
     }
     for (uint32_t r = 0; r < LEARNER_TOGETHER && left > 0; r++) {
         LEARNER_VECTOR

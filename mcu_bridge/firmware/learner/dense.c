@@ -78,14 +78,9 @@ LEARNER_HOT void learner_dense_update(const learner_layer_t *layer, float *param
         if (x[i] == 0.0f) {
             continue;
         }
-        LEARNER_UNROLLED
-        for (uint32_t j = 0; j < outputs; j++) {
-            row[j] = row[j] - step * dy[j];
-        }
+        learner_descend(row, dy, step, outputs);
     }
-    for (uint32_t j = 0; j < outputs; j++) {
-        row[j] = row[j] - rate * dy[j];
-    }
+    learner_descend(row, dy, rate, outputs);
 }
 
 LEARNER_HOT void learner_dense_accumulate(const learner_layer_t *layer, float *gradient, const float *x, const float *dy)

@@ -1,0 +1,87 @@
+/* Loads and stores of neighbours by one instruction of a Cortex-M4F, which gcc 12 does not find by itself.
+ *
+ * They move values and compute nothing, so they change no bit. The registers are fixed because one such
+ * instruction takes neighbouring ones only. */
+#ifndef TINYFLEET_LEARNER_M4F_H
+#define TINYFLEET_LEARNER_M4F_H
+
+#include "learner_internal.h"
+
+#if defined(__ARM_ARCH_7EM__) && defined(__ARM_FP) && defined(__GNUC__)
+#define LEARNER_M4F 1
+#else
+#define LEARNER_M4F 0
+#endif
+
+#if LEARNER_M4F
+
+typedef float learner_four_t[4];
+typedef float learner_eight_t[8];
+
+#define LEARNER_LOAD4(name, a, b, c, d)                                                          \
+    LEARNER_INLINE void name(float *to, const float *from)                                       \
+    {                                                                                            \
+        register float r0 __asm(#a);                                                             \
+        register float r1 __asm(#b);                                                             \
+        register float r2 __asm(#c);                                                             \
+        register float r3 __asm(#d);                                                             \
+        __asm("vldmia %4, {" #a "-" #d "}"                                                       \
+              : "=t"(r0), "=t"(r1), "=t"(r2), "=t"(r3)                                           \
+              : "r"(from), "m"(*(const learner_four_t *)from));                                  \
+        to[0] = r0, to[1] = r1, to[2] = r2, to[3] = r3;                                          \
+    }
+
+#define LEARNER_LOAD8(name, a, b, c, d, e, f, g, h)                                              \
+    LEARNER_INLINE void name(float *to, const float *from)                                       \
+    {                                                                                            \
+        register float r0 __asm(#a);                                                             \
+        register float r1 __asm(#b);                                                             \
+        register float r2 __asm(#c);                                                             \
+        register float r3 __asm(#d);                                                             \
+        register float r4 __asm(#e);                                                             \
+        register float r5 __asm(#f);                                                             \
+        register float r6 __asm(#g);                                                             \
+        register float r7 __asm(#h);                                                             \
+        __asm("vldmia %8, {" #a "-" #h "}"                                                       \
+              : "=t"(r0), "=t"(r1), "=t"(r2), "=t"(r3), "=t"(r4), "=t"(r5), "=t"(r6), "=t"(r7)   \
+              : "r"(from), "m"(*(const learner_eight_t *)from));                                 \
+        to[0] = r0, to[1] = r1, to[2] = r2, to[3] = r3;                                          \
+        to[4] = r4, to[5] = r5, to[6] = r6, to[7] = r7;                                          \
+    }
+
+LEARNER_LOAD4(learner_load4_low, s16, s17, s18, s19)
+LEARNER_LOAD4(learner_load4_high, s20, s21, s22, s23)
+LEARNER_LOAD8(learner_load8, s16, s17, s18, s19, s20, s21, s22, s23)
+LEARNER_LOAD8(learner_load8_high, s24, s25, s26, s27, s28, s29, s30, s31)
+
+LEARNER_INLINE void learner_store8(float *to, const float *from)
+{
+    register float r0 __asm("s16") = from[0];
+    register float r1 __asm("s17") = from[1];
+    register float r2 __asm("s18") = from[2];
+    register float r3 __asm("s19") = from[3];
+    register float r4 __asm("s20") = from[4];
+    register float r5 __asm("s21") = from[5];
+    register float r6 __asm("s22") = from[6];
+    register float r7 __asm("s23") = from[7];
+    __asm("vstmia %1, {s16-s23}"
+          : "=m"(*(learner_eight_t *)to)
+          : "r"(to), "t"(r0), "t"(r1), "t"(r2), "t"(r3), "t"(r4), "t"(r5), "t"(r6), "t"(r7));
+}
+
+/* row[8] -= step * slope[8]. */
+LEARNER_INLINE void learner_descend8(float *row, const float *slope, float step)
+{
+    float old[8];
+    float gradient[8];
+    learner_load8_high(gradient, slope);
+    learner_load8(old, row);
+    _Pragma("GCC unroll 8")
+    for (uint32_t j = 0; j < 8; j++) {
+        old[j] = old[j] - step * gradient[j];
+    }
+    learner_store8(row, old);
+}
+
+#endif
+#endif
