@@ -1,6 +1,6 @@
 # One task list for laptops and CI. Every target sets up what it needs first, and quickly when nothing changed.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast lint bench proto format lock clean
+.PHONY: help setup demo test test-fast lint bench bench-mcu proto format lock clean
 
 PYTHON_BIN := .venv/bin/python
 LEARNER := $(wildcard mcu_bridge/firmware/learner/*.[ch] mcu_bridge/firmware/learner/include/*.h)
@@ -36,6 +36,9 @@ lint: setup node_modules/ready ## ruff, mypy, import rules, buf and a look over 
 bench: setup ## every number in the README; installs PyTorch to compare with
 	$(PYTHON_BIN) -m pip install -qq --disable-pip-version-check -r requirements/bench.in
 	@dev/bench
+
+bench-mcu: setup ## what training costs a Cortex-M4F: instructions, flash, RAM, stack
+	$(PYTHON_BIN) benchmarks/bench_mcu.py
 
 proto: setup ## write tinyfleet/v1 anew from proto/
 	$(PYTHON_BIN) dev/generate_proto.py

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -23,6 +24,7 @@ from pathlib import Path
 import numpy as np
 from machine import describe_machine
 
+from mcu_bridge.emulator import PROGRAM
 from mcu_bridge.learner_check import train_on_emulated_board
 from tinyfleet.learner.native import NativeLearner
 from tinyfleet.learner.protocol import Samples
@@ -95,6 +97,9 @@ def cost_of(program: Path, spec: ModelSpec, count: int) -> Cost:
 
 def build(folder: Path) -> str:
     """Build the firmware into `folder`; returns what the build says of its sizes."""
+    if shutil.which("arm-none-eabi-gcc") is None or shutil.which(PROGRAM) is None:
+        packages = "gcc-arm-none-eabi libnewlib-arm-none-eabi qemu-system-arm"
+        raise SystemExit(f"a cross compiler or QEMU is missing; install {packages}")
     command = ["make", "-s", "-C", str(FIRMWARE), f"BUILD={folder}"]
     return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
 
