@@ -37,7 +37,11 @@ pytestmark = [
 def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder with the firmware's test programs, built as the page of mcu_bridge says."""
     folder = tmp_path_factory.mktemp("firmware")
-    command = ["make", "-s", "-C", str(FIRMWARE), f"BUILD={folder}"]
+    return build(folder)
+
+
+def build(folder: Path, *settings: str) -> Path:
+    command = ["make", "-s", "-C", str(FIRMWARE), f"BUILD={folder}", *settings]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return folder
@@ -63,6 +67,13 @@ def test_a_trained_model_has_this_machines_bits(programs: Path, case: Case) -> N
     assert differing(there.parameters, case.parameters) > len(here) / 4  # it did learn something
     assert differing(there.parameters, here) == 0
     assert sum(map(float, there.losses)) / len(there.losses) == expected.loss
+
+
+def test_a_build_with_fused_operations_would_be_noticed(tmp_path: Path) -> None:
+    """What the flag prevents does happen on this processor, and this case shows it."""
+    fused = build(tmp_path, "ARITHMETIC=-ffp-contract=fast")
+    _, here = trained_here(CASES["mlp_32"])
+    assert differing(trained_there(fused, CASES["mlp_32"]).parameters, here) > 0
 
 
 def test_cnn_m_needs_little_ram_beside_the_model(programs: Path) -> None:
