@@ -28,7 +28,7 @@ test: setup ## the whole test suite
 	$(PYTHON_BIN) -m pytest
 
 test-fast: setup ## the unit tests only, in under a minute
-	$(PYTHON_BIN) -m pytest tests/unit
+	$(PYTHON_BIN) -m pytest tests/unit -m "not slow"
 
 lint: setup node_modules/ready ## ruff, mypy, import rules, buf and a look over the tracked files
 	@dev/lint

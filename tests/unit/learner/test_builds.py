@@ -15,6 +15,7 @@ from tinyfleet.learner.reference import ReferenceLearner
 from tinyfleet.model import parameters_sha256
 from tinyfleet.strategies.plan import Phase
 
+pytestmark = pytest.mark.slow
 SEED = 5
 PHASES = (Phase(30, 0.02), Phase(30, 0.05, batch_size=7, passes=2))
 ONE_VERSION = "-DLEARNER_NO_CLONES"
