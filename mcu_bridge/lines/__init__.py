@@ -1,0 +1,1 @@
+"""The lines to boards: serial ports, terminals, TCP, and emulated boards."""
