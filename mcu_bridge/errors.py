@@ -6,7 +6,8 @@ Unreachable
 └── DeviceRestarted  the board started anew and knows nothing: connect anew
 Refused
 ├── WrongVersion     host and firmware speak different versions: flash, or update the host
-└── DeviceRefused    the board answered no; `status` says why
+├── DeviceRefused    the board answered no; `status` says why
+└── BadAnswer        the board answered what the protocol does not allow: flash it
 DoesNotFit
 └── ModelDoesNotFit  the board has `available` bytes and the model takes `needed`
 """
@@ -76,13 +77,20 @@ class DeviceRefused(Refused):
         self.status = status
 
 
+class BadAnswer(Refused):
+    """An intact answer of the board contradicts the protocol or what was asked."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(f"the board's answer cannot be right: {what}; flash its firmware")
+
+
 class ModelDoesNotFit(DoesNotFit):
     """The board has `available` bytes for model and training, the model takes `needed`."""
 
-    def __init__(self, needed: int, available: int) -> None:
+    def __init__(self, needed: int, available: int, model: str = "the model") -> None:
         super().__init__(
-            f"the model takes {needed:,} B on the board, which has {available:,} B;"
-            " choose a smaller model"
+            f"{model} needs {needed:,} bytes, the board has {available:,}:"
+            f" {needed - available:,} too few; choose a smaller model"
         )
         self.needed = needed
         self.available = available
