@@ -3,7 +3,9 @@
 Later sources win: defaults, then the TOML file, then the environment, then the flags. Each
 field is declared with `setting`. A field `heartbeat_s` of the process `coordinator` is the TOML key
 `heartbeat_s`, the variable `TINYFLEET_COORDINATOR_HEARTBEAT_S` and the flag `--heartbeat-s`.
-Unknown keys, wrong types and values out of range are refused before anything is opened.
+A flag of a bool may stand alone for true. A list of texts is a list in the TOML file, words between
+spaces in the variable, and a flag that may be given again. Unknown keys, wrong types and values out
+of range are refused before anything is opened.
 """
 
 from __future__ import annotations
@@ -19,15 +21,36 @@ from typing import Any, TypeVar
 from tinyfleet.errors import InvalidInput, one_line, unknown_name
 
 MAX_CONFIG_BYTES = 256 * 1024
-_TOML_TYPES: dict[str, type] = {"int": int, "float": float, "bool": bool, "str": str, "Path": str}
+MAX_TEXTS = 64  # our choice: of one setting
+_TEXTS = "tuple[str, ...]"
+_TOML_TYPES: dict[str, type] = {
+    "int": int,
+    "float": float,
+    "bool": bool,
+    "str": str,
+    "Path": str,
+    _TEXTS: list,
+}
 _WORDS = {
     "int": "a whole number",
     "float": "a number",
     "bool": "true or false",
     "str": "text",
     "Path": "a path",
+    _TEXTS: "a list of texts",
 }
-_METAVARS = {"int": "N", "float": "NUMBER", "bool": "true|false", "str": "TEXT", "Path": "PATH"}
+_METAVARS = {
+    "int": "N",
+    "float": "NUMBER",
+    "bool": "true|false",
+    "str": "TEXT",
+    "Path": "PATH",
+    _TEXTS: "TEXT",
+}
+_ARGPARSE: dict[str, dict[str, Any]] = {
+    "bool": {"nargs": "?", "const": "true"},
+    _TEXTS: {"action": "append"},
+}
 _TRUE, _FALSE = ("true", "1", "yes", "on"), ("false", "0", "no", "off")
 ADDRESS = "HOST:PORT"
 
@@ -44,11 +67,11 @@ def setting(
     check: Callable[[str, str], None] | None = None,
     metavar: str = "",
 ) -> Any:
-    """A field of a settings class. Its type is one of str, int, float, bool or Path.
+    """A field of a settings class. Its type is one of str, int, float, bool, Path, tuple[str, ...].
 
     low, high: closed range of a number. choices: the allowed values of a string. check: called with
-    the name and a text, raises InvalidInput unless the text will do. metavar: what the value is
-    called in the help.
+    the name and a text, raises InvalidInput unless the text will do; of several texts each is
+    checked. metavar: what the value is called in the help.
     """
     about = {"help": help, "low": low, "high": high, "choices": choices}
     return field(default=default, metadata=about | {"check": check, "metavar": metavar})
@@ -132,6 +155,7 @@ def _parser(
             dest=name,
             metavar=named,
             help=f"{about['help']} ({default})".replace("%", "%%"),
+            **_ARGPARSE.get(_kind(entry), {}),
         )
     return parser
 
@@ -139,7 +163,7 @@ def _parser(
 def _shown(default: Any) -> str:
     if isinstance(default, float):
         return f"{default:g}"
-    return "none" if default is None or default == "" else str(default)
+    return "none" if default in (None, "", ()) else str(default)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -182,8 +206,11 @@ def _from_environment(
     return values
 
 
-def _parsed(where: str, entry: Field[Any], text: str) -> Any:
+def _parsed(where: str, entry: Field[Any], text: Any) -> Any:
+    """The value of what a variable or a flag says; a flag that may be repeated says a list."""
     kind = _kind(entry)
+    if kind == _TEXTS:
+        return _checked(where, entry, text.split() if isinstance(text, str) else text)
     try:
         if kind == "bool":
             value: Any = {**dict.fromkeys(_TRUE, True), **dict.fromkeys(_FALSE, False)}[
@@ -203,10 +230,10 @@ def _checked(where: str, entry: Field[Any], value: Any) -> Any:
     expected = _TOML_TYPES[kind]
     if type(value) != expected:  # noqa: E721 - a bool is an int, but no number that we take
         raise InvalidInput(f"{where} must be {_WORDS[kind]}, got {_short(value)!r}")
+    if kind == _TEXTS:
+        return _checked_texts(where, entry, value)
     if isinstance(value, str):
-        _check_text(where, value, entry.metadata["choices"])
-        if (check := entry.metadata["check"]) is not None:
-            check(where, value)
+        _check_text(where, value, entry)
     elif kind != "bool":
         _check_number(where, value, entry.metadata["low"], entry.metadata["high"])
     return Path(str(value)) if kind == "Path" else value
@@ -221,17 +248,30 @@ def _check_number(where: str, value: Any, low: float | None, high: float | None)
         raise InvalidInput(f"{where} must be at most {high}, got {_short(value)}")
 
 
-def _check_text(where: str, value: str, choices: Sequence[str]) -> None:
+def _checked_texts(where: str, entry: Field[Any], values: list[Any]) -> tuple[str, ...]:
+    if len(values) > MAX_TEXTS:
+        raise InvalidInput(f"{where} takes at most {MAX_TEXTS} texts, got {len(values)}")
+    for value in values:
+        if not isinstance(value, str):
+            raise InvalidInput(f"{where} must be {_WORDS[_TEXTS]}, got {_short(value)!r} in it")
+        _check_text(where, value, entry)
+    return tuple(values)
+
+
+def _check_text(where: str, value: str, entry: Field[Any]) -> None:
+    choices, check = entry.metadata["choices"], entry.metadata["check"]
     if "\0" in value:
         raise InvalidInput(f"{where} must not hold a zero byte")
     if choices and value not in choices:
         raise InvalidInput(f"{where} must be one of {', '.join(choices)}, got '{one_line(value)}'")
+    if check is not None:
+        check(where, value)
 
 
 def _kind(entry: Field[Any]) -> str:
     """The field's type by name; a `| None` means that it may stay unset."""
     name = entry.type.__name__ if isinstance(entry.type, type) else str(entry.type)
-    return name.removesuffix(" | None").rpartition(".")[2]
+    return name if name == _TEXTS else name.removesuffix(" | None").rpartition(".")[2]
 
 
 def _short(value: Any) -> str:

@@ -15,13 +15,17 @@ from services.coordinator.work import Assignment
 
 @dataclass(frozen=True, slots=True)
 class Capabilities:
-    """What an agent says of itself. memory_bytes: None when not limited. tasks: () means any."""
+    """What an agent says of itself.
+
+    memory_bytes: None when not limited. tasks: () means any. clock_hz: None when not said.
+    """
 
     version: str = ""
     target: str = ""
     engine: str = ""
     memory_bytes: int | None = None
     tasks: tuple[str, ...] = ()
+    clock_hz: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +41,10 @@ class Needs:
             return f"it has no samples for task '{self.task}': start it with --data"
         limit = capabilities.memory_bytes
         if limit is not None and limit < self.memory_bytes:
-            return f"it has {limit} bytes of memory, the run needs {self.memory_bytes}"
+            return (
+                f"it has {limit} bytes of memory, the run needs {self.memory_bytes}: "
+                f"{self.memory_bytes - limit} bytes are missing"
+            )
         return ""
 
     def __str__(self) -> str:

@@ -108,6 +108,7 @@ def _capabilities(message: coordinator_pb2.Capabilities) -> Capabilities:
         engine=checked_text("engine", message.engine),
         memory_bytes=message.memory_bytes if message.HasField("memory_bytes") else None,
         tasks=tuple(checked_text("tasks", task) for task in message.tasks),
+        clock_hz=message.clock_hz if message.HasField("clock_hz") else None,
     )
 
 
@@ -118,6 +119,7 @@ def _capabilities_to_message(said: Capabilities) -> coordinator_pb2.Capabilities
         engine=said.engine,
         memory_bytes=said.memory_bytes,
         tasks=said.tasks,
+        clock_hz=said.clock_hz,
     )
 
 

@@ -32,6 +32,7 @@ class Demo:
     mode: str = setting("slow", help="how", choices=("slow", "fast"))
     peer: str = setting("a:1", help="whom", check=check_address, metavar=ADDRESS)
     spare_peer: str = setting("", help="or whom", check=check_optional_address, metavar=ADDRESS)
+    friends: tuple[str, ...] = setting((), help="more of them", check=check_address)
 
 
 def load(argv=(), environment=None, toml=None, tmp_path=None):
@@ -75,8 +76,38 @@ def test_the_flag_names_the_file_before_the_environment(tmp_path):
     assert found.name == "other"
 
 
+@pytest.mark.parametrize(
+    ("argv", "loud"), [(["--loud"], True), (["--loud", "off"], False), (["--loud=on"], True)]
+)
+def test_a_flag_may_stand_alone_for_true(argv, loud):
+    assert load([*argv, "--count", "4"], NAMED) == Demo(name="me", loud=loud, count=4)
+
+
 def test_whole_numbers_are_floats_where_floats_are_wanted():
     assert isinstance(load(["--pause-s", "2"], NAMED).pause_s, float)
+
+
+def test_a_list_comes_from_every_source_and_is_not_added_up(tmp_path):
+    toml = 'name = "me"\nfriends = ["a:1", "b:2"]\n'
+    variable = {"TINYFLEET_DEMO_FRIENDS": " c:3  d:4 "}
+    assert load(toml=toml, tmp_path=tmp_path).friends == ("a:1", "b:2")
+    assert load([], variable, toml, tmp_path).friends == ("c:3", "d:4")
+    flags = ["--friends", "e:5", "--friends=f:6"]
+    assert load(flags, variable, toml, tmp_path).friends == ("e:5", "f:6")
+    assert load(environment=NAMED).friends == ()
+
+
+@pytest.mark.parametrize(
+    ("toml", "reason"),
+    [
+        ('"a:1"', "friends must be a list of texts, got 'a:1'"),
+        ('["a:1", 7]', "friends must be a list of texts, got '7' in it"),
+        ('["a:1", "b"]', "friends must be host:port, got 'b'"),
+        (str(["a:1"] * 65), "friends takes at most 64 texts, got 65"),
+    ],
+)
+def test_a_wrong_list_is_refused(toml, reason, tmp_path):
+    assert reason in refusal(toml=f'name = "me"\nfriends = {toml}\n', tmp_path=tmp_path)
 
 
 def test_variables_of_other_processes_are_none_of_ours():

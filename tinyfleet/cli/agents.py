@@ -33,4 +33,9 @@ def _row(agent: coordinator_pb2.Agent) -> list[str]:
     memory = si_bytes(able.memory_bytes) if able.HasField("memory_bytes") else "-"
     seen = "now" if agent.attached else ago(agent.last_seen_time)
     updates = f"{agent.updates:,}"
-    return [agent.name, state, able.target, able.engine, memory, updates, seen, agent.message]
+    target = f"{able.target} {_megahertz(able)}".strip()
+    return [agent.name, state, target, able.engine, memory, updates, seen, agent.message]
+
+
+def _megahertz(able: coordinator_pb2.Capabilities) -> str:
+    return f"{able.clock_hz / 1e6:g} MHz" if able.clock_hz else ""

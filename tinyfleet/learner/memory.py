@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from tinyfleet.learner.layer_table import LAYER
 from tinyfleet.model.spec import ModelSpec, PlacedLayer
+from tinyfleet.strategies.plan import TrainingPlan
 
 _FLOAT = 4
 _PLACE_BYTES = 12  # MUST match struct learner_place in learner_internal.h
@@ -38,6 +39,25 @@ class MemoryNeed:
     def online_bytes(self) -> int:
         """All that online learning of one sample at a time takes."""
         return self.parameters_bytes + self.arena_bytes + self.table_bytes + self.sample_bytes
+
+    def plan_bytes(self, plan: TrainingPlan) -> int:
+        """All that `plan` takes, as a device lays it out (command CONFIGURE).
+
+        Online learning's, with a gradient where an update is of several samples, and with the
+        samples of the longest phase that goes over them more than once.
+        """
+        gradient = needs_gradient(plan) * self.gradient_bytes
+        return self.online_bytes + gradient + stored_samples(plan) * self.sample_bytes
+
+
+def needs_gradient(plan: TrainingPlan) -> bool:
+    """Whether a phase of `plan` makes an update of several samples."""
+    return any(phase.batch_size > 1 for phase in plan.phases)
+
+
+def stored_samples(plan: TrainingPlan) -> int:
+    """How many samples `plan` has a device keep: 0 when each is seen once."""
+    return max((phase.samples for phase in plan.phases if phase.passes > 1), default=0)
 
 
 def memory_needed(spec: ModelSpec) -> MemoryNeed:

@@ -87,18 +87,48 @@ def run_plan(
 
     Raises InvalidInput when there are not exactly `plan.samples` samples.
     """
+    done = PlanTotal()
+    for phase, part in parts_of(plan, samples):
+        if not done.add(phase, learner.train(parameters, part, phase)):
+            break
+    return done.trained()
+
+
+def parts_of(plan: TrainingPlan, samples: Samples) -> list[tuple[Phase, Samples]]:
+    """Each phase of `plan` with the part of `samples` that it takes, one after the other.
+
+    Raises InvalidInput when there are not exactly `plan.samples` samples.
+    """
     if len(samples) != plan.samples:
         raise InvalidInput(f"the plan takes {plan.samples} samples, got {len(samples)}")
-    start, loss, seen, updates = 0, 0.0, 0, 0
+    parts, start = [], 0
     for phase in plan.phases:
-        done = learner.train(parameters, samples[start : start + phase.samples], phase)
+        parts.append((phase, samples[start : start + phase.samples]))
         start += phase.samples
-        loss += done.loss * (phase.samples * phase.passes)
-        seen += phase.samples * phase.passes
-        updates += done.updates
-        if not done.finite:
-            return Trained(float("nan"), updates, finite=False)
-    return Trained(loss / seen, updates, finite=True)
+    return parts
+
+
+class PlanTotal:
+    """What the phases of a plan come to, wherever they are trained."""
+
+    def __init__(self) -> None:
+        self._loss = 0.0
+        self._seen = self._updates = 0
+        self._finite = True
+
+    def add(self, phase: Phase, done: Trained) -> bool:
+        """Count a phase in; False when its training diverged, which ends the plan."""
+        seen = phase.samples * phase.passes
+        self._loss += done.loss * seen
+        self._seen += seen
+        self._updates += done.updates
+        self._finite = done.finite
+        return done.finite
+
+    def trained(self) -> Trained:
+        """The plan as a whole."""
+        loss = self._loss / self._seen if self._finite else float("nan")
+        return Trained(loss, self._updates, self._finite)
 
 
 def check_inputs(spec: ModelSpec, inputs: Floats) -> Floats:

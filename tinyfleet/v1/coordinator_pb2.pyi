@@ -151,18 +151,20 @@ class Agent(_message.Message):
     def __init__(self, name: _Optional[str] = ..., capabilities: _Optional[_Union[Capabilities, _Mapping]] = ..., attached: _Optional[bool] = ..., last_seen_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., assignment_id: _Optional[str] = ..., updates: _Optional[int] = ..., message: _Optional[str] = ...) -> None: ...
 
 class Capabilities(_message.Message):
-    __slots__ = ("version", "target", "engine", "memory_bytes", "tasks")
+    __slots__ = ("version", "target", "engine", "memory_bytes", "tasks", "clock_hz")
     VERSION_FIELD_NUMBER: _ClassVar[int]
     TARGET_FIELD_NUMBER: _ClassVar[int]
     ENGINE_FIELD_NUMBER: _ClassVar[int]
     MEMORY_BYTES_FIELD_NUMBER: _ClassVar[int]
     TASKS_FIELD_NUMBER: _ClassVar[int]
+    CLOCK_HZ_FIELD_NUMBER: _ClassVar[int]
     version: str
     target: str
     engine: str
     memory_bytes: int
     tasks: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, version: _Optional[str] = ..., target: _Optional[str] = ..., engine: _Optional[str] = ..., memory_bytes: _Optional[int] = ..., tasks: _Optional[_Iterable[str]] = ...) -> None: ...
+    clock_hz: int
+    def __init__(self, version: _Optional[str] = ..., target: _Optional[str] = ..., engine: _Optional[str] = ..., memory_bytes: _Optional[int] = ..., tasks: _Optional[_Iterable[str]] = ..., clock_hz: _Optional[int] = ...) -> None: ...
 
 class AttendRequest(_message.Message):
     __slots__ = ("hello", "heartbeat", "decline")

@@ -12,6 +12,7 @@ from tinyfleet.learner.layer_table import LOSS_CODES, layer_table
 from tinyfleet.learner.memory import memory_needed
 from tinyfleet.learner.native import ARENA_TOO_SMALL, OK, NativeLearner
 from tinyfleet.model import builtin_model
+from tinyfleet.strategies.plan import Phase, TrainingPlan
 
 
 @needs_gcc
@@ -54,3 +55,15 @@ def test_an_arena_does_not_grow_with_what_only_parameters_need():
     wide = builtin_model("mlp_64", (1, 1, 1000), 1, "mean_squared_error")
     narrow = builtin_model("mlp_64", (1, 1, 1), 1, "mean_squared_error")
     assert memory_needed(wide).arena_bytes == memory_needed(narrow).arena_bytes
+
+
+def test_a_plan_takes_what_its_phases_take_together():
+    need = memory_needed(builtin_model("mlp_32", (1, 1, 1), 1, "mean_squared_error"))
+    online, batch = Phase(50, 0.1), Phase(40, 0.1, batch_size=10)
+    again, much = Phase(30, 0.1, passes=2), Phase(20, 0.1, batch_size=20, passes=3)
+    sample, gradient = need.sample_bytes, need.gradient_bytes
+    assert need.plan_bytes(TrainingPlan((online,))) == need.online_bytes
+    assert need.plan_bytes(TrainingPlan((online, batch))) == need.online_bytes + gradient
+    assert need.plan_bytes(TrainingPlan((online, again))) == need.online_bytes + 30 * sample
+    whole = need.online_bytes + gradient + 30 * sample
+    assert need.plan_bytes(TrainingPlan((again, batch, much))) == whole

@@ -277,7 +277,10 @@ def test_decline_of_somebody_elses_work_changes_nothing():
     ("capabilities", "reason"),
     [
         ({"tasks": ("omniglot",)}, "it has no samples for task 'sine': start it with --data"),
-        ({"memory_bytes": 999}, "it has 999 bytes of memory, the run needs 1000"),
+        (
+            {"memory_bytes": 990},
+            "it has 990 bytes of memory, the run needs 1000: 10 bytes are missing",
+        ),
     ],
 )
 def test_agent_that_does_not_fit_gets_no_work_and_the_run_says_so(capabilities, reason):

@@ -85,7 +85,7 @@ def test_open_runs_are_those_not_settled_oldest_first(store):
 
 
 def test_agents_are_renewed_and_the_latest_are_kept(store):
-    some = Capabilities("0.1.0", "host", "native", 1 << 33, ("sine", "omniglot"))
+    some = Capabilities("0.1.0", "host", "native", 1 << 33, ("sine", "omniglot"), 64_000_000)
     store.save_agents([StoredAgent(name, some, float(n)) for n, name in enumerate("abc")])
     store.save_agents([StoredAgent("a", Capabilities(), 9.0)])
     store.save_agents([])
