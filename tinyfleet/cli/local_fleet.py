@@ -1,5 +1,7 @@
 """A whole fleet on this machine: three services and some agents, each its own process on loopback.
 
+Boards are attached to one more agent, which trains nothing itself: it takes part for each of them.
+
 Processes that die are started again on the same address, as an operator's init system would;
 one that cannot start ends the fleet with the reason. When the program that owns the fleet dies,
 the kernel ends the processes too.
@@ -7,6 +9,7 @@ the kernel ends the processes too.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import shutil
 import signal
@@ -31,6 +34,7 @@ log = logging.getLogger("local_fleet")
 MAX_FAILURES = 5  # within FAILURE_WINDOW_S; our choice: more is a fault, not an accident
 FAILURE_WINDOW_S = 20.0
 _EXIT_INVALID = 2
+BOARDS = "boards"  # the process that boards are attached to, as its log is called
 
 
 class FleetFailed(TinyFleetError):
@@ -63,7 +67,8 @@ class LocalFleet:
     """Services and agents on loopback; use it as a context manager.
 
     folder: where state, logs and addresses go. agents: how many. agent_options: flags every agent
-    gets. on_event: called with one line when a process is restarted.
+    gets. on_event: called with one line when a process is restarted. boards: URLs of boards, which
+    become `board-1`, `board-2` and so on in the fleet.
     Raises FleetFailed when a process cannot be started.
     """
 
@@ -73,10 +78,12 @@ class LocalFleet:
         agents: int,
         agent_options: Sequence[str] = (),
         on_event: Callable[[str], None] = log.info,
+        boards: Sequence[str] = (),
     ) -> None:
         self.folder = folder
         self.members: list[Member] = []
-        self._agents = agents
+        self._agents = [f"agent-{number}" for number in range(1, agents + 1)]
+        self._boards = {f"board-{number}": url for number, url in enumerate(boards, 1)}
         self._agent_options = list(agent_options)
         self._on_event = on_event
         self._failure: str | None = None
@@ -105,17 +112,23 @@ class LocalFleet:
             raise FleetFailed(self._failure)
 
     def wait_for_agents(self, fleet: Fleet, timeout_s: float = START_TIMEOUT_S) -> None:
-        """Return once every agent is attached; raises FleetFailed after `timeout_s`."""
+        """Return once every agent and board is attached; raises FleetFailed after `timeout_s`."""
         deadline = time.monotonic() + timeout_s
-        while time.monotonic() < deadline:
+        missing = {*self._agents, *self._boards}
+        while missing and time.monotonic() < deadline:
             self.check()
-            try:
-                if len(fleet.list_agents(attached_only=True)) >= self._agents:
-                    return
-            except Unreachable:
-                pass  # the coordinator is being restarted
-            time.sleep(POLL_S)
-        raise FleetFailed(f"not all agents attached within {timeout_s:g} s; see {self.folder}")
+            with contextlib.suppress(Unreachable):  # the coordinator is being restarted
+                missing -= {agent.name for agent in fleet.list_agents(attached_only=True)}
+            if missing:
+                time.sleep(POLL_S)
+        if missing:
+            raise FleetFailed(self._why_missing(sorted(missing), timeout_s))
+
+    def _why_missing(self, names: list[str], timeout_s: float) -> str:
+        """Who is missing, and the last that the first of them has logged."""
+        process = BOARDS if names[0] in self._boards else names[0]
+        last = next(member.last_line() for member in self.members if member.name == process)
+        return f"{', '.join(names)} not attached within {timeout_s:g} s; {process} says: {last}"
 
     def stop(self) -> None:
         """End all processes, agents first; those that do not end in time are killed."""
@@ -140,9 +153,18 @@ class LocalFleet:
         self.coordinator = self._start_service(
             "coordinator", "--aggregator", self.aggregator, "--metrics", self.metrics
         )
-        for number in range(1, self._agents + 1):
-            self._start_agent(f"agent-{number}")
+        for name in self._agents:
+            self._start_agent(name)
+        if self._boards:
+            self._start_agent(BOARDS, "--no-host-training", *self._device_options())
         self._watchdog.start()
+
+    def _device_options(self) -> list[str]:
+        """--device for every board, with the name it has in the fleet."""
+        urls = [
+            f"{url}{'&' if '?' in url else '?'}name={name}" for name, url in self._boards.items()
+        ]
+        return [word for url in urls for word in ("--device", url)]
 
     def _start_service(self, name: str, *options: str) -> str:
         address_file = self.folder / "addresses" / name
@@ -156,10 +178,10 @@ class LocalFleet:
         member.command = [*command, address]  # a restart comes back on the same address
         return address
 
-    def _start_agent(self, name: str) -> None:
+    def _start_agent(self, name: str, *options: str) -> None:
         module = [sys.executable, "-m", "edge_agents"]
         who = ["--coordinator", self.coordinator, "--name", name]
-        self._add(name, [*module, *who, *self._agent_options], None)
+        self._add(name, [*module, *who, *self._agent_options, *options], None)
 
     def _add(self, name: str, command: list[str], address_file: Path | None) -> Member:
         log = self.folder / "logs" / f"{name}.log"

@@ -14,6 +14,7 @@ from typing import Any
 
 import click
 
+from tinyfleet.cli.boards import DEFAULT_BOARD, ready_boards
 from tinyfleet.cli.console import RoundProgress, examples, json_option, note, print_json
 from tinyfleet.cli.exits import Interrupted
 from tinyfleet.cli.live_tests import LiveTests
@@ -40,6 +41,7 @@ from tinyfleet.tasks import Task
 from tinyfleet.v1 import coordinator_pb2
 
 MAX_AGENTS = 256  # our choice: each is a process of some 50 MB
+MAX_BOARDS = 16  # our choice: each emulated one is a process that takes a core while it trains
 
 
 @click.command(
@@ -47,11 +49,26 @@ MAX_AGENTS = 256  # our choice: each is a process of some 50 MB
     epilog=examples(
         "tinyfleet up --agents 8 --rounds 2000 --test-every 500 --out out",
         "tinyfleet up --agents 3 --strategy reptile --stay",
+        "tinyfleet up --agents 4 --mcus 2 --model mlp_32 --rounds 500",
+        "tinyfleet up --agents 0 --mcus 1 --board serial:///dev/ttyACM0?baud=1000000",
     ),
 )
 @run_options
 @click.option(
-    "--agents", type=click.IntRange(1, MAX_AGENTS), default=4, metavar="N", help="Agents to start."
+    "--agents", type=click.IntRange(0, MAX_AGENTS), default=4, metavar="N", help="Agents to start."
+)
+@click.option(
+    "--mcus",
+    type=click.IntRange(0, MAX_BOARDS),
+    default=0,
+    metavar="N",
+    help="Microcontroller boards to add to them.",
+)
+@click.option(
+    "--board",
+    default=DEFAULT_BOARD,
+    metavar="URL",
+    help="What each board is: emulated://mps2-an386, emulated://host, or a real one's URL.",
 )
 @engine_option
 @evaluation_options("test-")
@@ -69,6 +86,8 @@ MAX_AGENTS = 256  # our choice: each is a process of some 50 MB
 def command(
     run: RunOptions,
     agents: int,
+    mcus: int,
+    board: str,
     engine: str,
     test: EvaluationOptions,
     test_every: int,
@@ -79,10 +98,14 @@ def command(
 ) -> None:
     """Start the three services and some agents on this machine, and train on them.
 
-    Ends when the run does, unless told to --stay. `tinyfleet simulate` with the same flags ends in
-    the same parameters.
+    With --mcus, boards take part like agents: under QEMU, or one that is attached by its URL. Ends
+    when the run does, unless told to --stay. `tinyfleet simulate` with the same flags ends in the
+    same parameters.
     """
     _check_installed()
+    boards = ready_boards(board, mcus)
+    if agents + mcus == 0:
+        raise InvalidInput("a fleet needs somebody who trains: give --agents or --mcus")
     task = run.make_task()
     spec = run.make_run(task)
     session = _Session(
@@ -90,9 +113,9 @@ def command(
     )
     make_folder(out)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # stopped in order, like Ctrl-C
-    with _folder(state) as folder, _local_fleet(folder, agents, engine, run.data) as local:
+    with _folder(state) as folder, _local_fleet(folder, agents, boards, engine, run.data) as local:
         if not as_json:
-            _say_where(local, agents)
+            _say_where(local, agents, boards)
         with Fleet(local.coordinator) as fleet:
             local.wait_for_agents(fleet)
             outcome, summary = session.train(local, fleet, quiet=as_json)
@@ -161,16 +184,20 @@ def _folder(state: Path | None) -> Iterator[Path]:
         yield Path(temporary)
 
 
-def _local_fleet(folder: Path, agents: int, engine: str, data: Path | None) -> LocalFleet:
+def _local_fleet(
+    folder: Path, agents: int, boards: list[str], engine: str, data: Path | None
+) -> LocalFleet:
     options = ["--engine", engine]
     if data is not None:
         options += ["--data", str(data.resolve())]
-    return LocalFleet(folder, agents, options, on_event=note)
+    return LocalFleet(folder, agents, options, on_event=note, boards=boards)
 
 
-def _say_where(local: LocalFleet, agents: int) -> None:
+def _say_where(local: LocalFleet, agents: int, boards: list[str]) -> None:
     note(f"coordinator {local.coordinator}, aggregator {local.aggregator}")
     note(f"metrics {local.metrics}, {agents} agents, logs in {local.folder / 'logs'}")
+    if boards:
+        note(f"{len(boards)} boards: {boards[0]}")
 
 
 def _follow(

@@ -1,4 +1,4 @@
-"""`memory --target`: what fits a board, how many bytes are missing, and the one number behind it."""
+"""`memory --target`: what fits a board, how many bytes are missing, and the number behind it."""
 
 import json
 

@@ -1,0 +1,48 @@
+"""The boards of a local fleet: what they need is looked for, and built once, before it starts.
+
+The bridge to boards is loaded by name when it is needed: the core library stands without it.
+"""
+
+from __future__ import annotations
+
+import importlib
+import time
+from typing import Any
+
+from tinyfleet.cli.console import note
+from tinyfleet.errors import InvalidInput
+
+DEFAULT_BOARD = "emulated://mps2-an386"
+_EMULATED = "emulated://"
+
+
+def ready_boards(url: str, count: int) -> list[str]:
+    """The URLs of `count` boards, with the firmware of emulated ones built; `[]` for none.
+
+    Raises InvalidInput with what is missing (the bridge, the tool chain, the emulator) or wrong.
+    """
+    if count == 0:
+        return []
+    _part("lines").parse_url(url)
+    if url.startswith(_EMULATED):
+        _build(url.removeprefix(_EMULATED).partition("?")[0])
+    elif count > 1:
+        raise InvalidInput(
+            f"{url} is one board: give --mcus 1, or start one tinyfleet-agent with a --device each"
+        )
+    return [url] * count
+
+
+def _build(board: str) -> None:
+    began = time.monotonic()
+    note(f"firmware for {board}: looking for its image, building it where it is missing or old")
+    image = _part("images").firmware_image(board)
+    note(f"firmware for {board}: {image.name} is ready ({time.monotonic() - began:.1f} s)")
+
+
+def _part(name: str) -> Any:
+    """A module of the bridge; raises InvalidInput where it is not part of this installation."""
+    try:
+        return importlib.import_module(f"mcu_bridge.{name}")
+    except ModuleNotFoundError as error:
+        raise InvalidInput(f"boards need {error.name}, which is not installed here") from None
