@@ -11,14 +11,14 @@
  *     event = link_reader_take(&reader, byte, &frame);    for each byte that arrives
  *     count = link_encode(&frame, wire);                  the bytes to send
  *
- * Ownership: the caller owns the reader, 272 bytes, and the buffers. A frame that the reader gives out points into the
+ * Ownership: the caller owns the reader, 270 bytes, and the buffers. A frame that the reader gives out points into the
  * reader and is valid until the reader takes its next byte. Its payload has no alignment: take numbers out of it
  * with link_u16 and link_u32, which copy.
  *
  * Trust: bytes may be anything. A frame is given out only when its checksum, its version and its length are right.
  *
  * Cost: a store and a compare for each byte but the last of a frame; there, about 20 instructions for each byte of the
- * frame. A flood without delimiters costs no more than any other bytes. Stack: below 64 bytes.
+ * frame. A flood without delimiters costs no more than any other bytes. Stack: below 100 bytes.
  */
 #ifndef TINYFLEET_LINK_H
 #define TINYFLEET_LINK_H

@@ -30,7 +30,7 @@
  *
  * Trust: frames may hold anything; the callbacks get lengths within the bounds stated.
  *
- * Cost: that of encoding what is sent. RAM: 192 bytes on a Cortex-M4. Stack: below 100 bytes where execute and
+ * Cost: that of encoding what is sent. RAM: 168 bytes on a Cortex-M4. Stack: below 100 bytes where execute and
  * consume are called, about 700 where a block is sent, with `produce` on top.
  */
 #ifndef TINYFLEET_LINK_SESSION_H
