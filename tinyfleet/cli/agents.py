@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import click
 
 from tinyfleet.cli.console import json_option, note, print_json, print_table, si_bytes
@@ -27,14 +29,27 @@ def command(coordinator: str, attached: bool, as_json: bool) -> None:
         note(f"no agents yet: tinyfleet-agent --coordinator {coordinator} --name NAME")
 
 
+def print_shares(agents: Sequence[coordinator_pb2.Agent]) -> None:
+    """Who trained how much of all that the fleet did, on stdout."""
+    columns = ("agent", "target", "engine", "memory", "updates")
+    print_table(columns, [[agent.name, *_abilities(agent), _updates(agent)] for agent in agents])
+
+
 def _row(agent: coordinator_pb2.Agent) -> list[str]:
-    able = agent.capabilities
     state = ("busy" if agent.assignment_id else "idle") if agent.attached else "away"
-    memory = si_bytes(able.memory_bytes) if able.HasField("memory_bytes") else "-"
     seen = "now" if agent.attached else ago(agent.last_seen_time)
-    updates = f"{agent.updates:,}"
-    target = f"{able.target} {_megahertz(able)}".strip()
-    return [agent.name, state, target, able.engine, memory, updates, seen, agent.message]
+    return [agent.name, state, *_abilities(agent), _updates(agent), seen, agent.message]
+
+
+def _abilities(agent: coordinator_pb2.Agent) -> list[str]:
+    """Target, engine and memory."""
+    able = agent.capabilities
+    memory = si_bytes(able.memory_bytes) if able.HasField("memory_bytes") else "-"
+    return [f"{able.target} {_megahertz(able)}".strip(), able.engine, memory]
+
+
+def _updates(agent: coordinator_pb2.Agent) -> str:
+    return f"{agent.updates:,}"
 
 
 def _megahertz(able: coordinator_pb2.Capabilities) -> str:

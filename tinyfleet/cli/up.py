@@ -14,6 +14,7 @@ from typing import Any
 
 import click
 
+from tinyfleet.cli.agents import print_shares
 from tinyfleet.cli.boards import DEFAULT_BOARD, ready_boards
 from tinyfleet.cli.console import RoundProgress, examples, json_option, note, print_json
 from tinyfleet.cli.exits import Interrupted
@@ -119,9 +120,10 @@ def command(
         with Fleet(local.coordinator) as fleet:
             local.wait_for_agents(fleet)
             outcome, summary = session.train(local, fleet, quiet=as_json)
+            shares = fleet.list_agents() if boards and not as_json else []
         if out is not None:
             keep_outcome(out, outcome, task, session.learner)
-        _print(outcome, summary, out, as_json)
+        _print(outcome, summary, shares, out, as_json)
         if stay:
             _stay(local)
 
@@ -237,13 +239,19 @@ def _ask_metrics(
 
 
 def _print(
-    outcome: Outcome, summary: list[dict[str, Any]], out: Path | None, as_json: bool
+    outcome: Outcome,
+    summary: list[dict[str, Any]],
+    shares: list[coordinator_pb2.Agent],
+    out: Path | None,
+    as_json: bool,
 ) -> None:
     if as_json:
         print_json(outcome.to_document())
         return
     print_outcome(outcome)
     print_summary(summary)
+    if shares:
+        print_shares(shares)
     if out is not None:
         say_kept(out)
 
