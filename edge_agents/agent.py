@@ -1,35 +1,32 @@
-"""The agent: attendance, work and delivery put together, from start to a clean stop."""
+"""The agent's process: the members of the fleet that it attends for, from start to a clean stop.
+
+It is a member itself, and so is each board that is attached to it.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import signal
-import uuid
-from collections.abc import Sequence
-from pathlib import Path
-from weakref import WeakValueDictionary
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 import tinyfleet
-from edge_agents.delivery import Delivery
-from edge_agents.footprint import give_back_memory
-from edge_agents.session import Attendance, Identity, Patience
+from edge_agents.device_url import parse_device
+from edge_agents.membership import Membership
+from edge_agents.preparation import Preparation, ProcessData
 from edge_agents.settings import AgentSettings
-from edge_agents.sources import SampleSource, TaskSource, load_own_data
-from edge_agents.telemetry import FleetTelemetry
 from edge_agents.trainers.local import LocalTrainer
 from edge_agents.trainers.thread import WorkThread
-from edge_agents.work import PreparedRun, Work
-from tinyfleet.errors import InvalidInput
 from tinyfleet.learner import make_learner
 from tinyfleet.learner.native import LIBRARY, load_library
 from tinyfleet.logs import fields
-from tinyfleet.run import RunSpec
-from tinyfleet.tasks import TASKS, Task, make_task
 from tinyfleet.v1 import coordinator_pb2
 
 log = logging.getLogger("agent")
+
+Member = Callable[[asyncio.Event], Coroutine[Any, Any, None]]
+"""member(stop) takes part in the fleet until `stop` is set or an error ends it."""
 
 
 async def run_agent(settings: AgentSettings) -> None:
@@ -44,119 +41,67 @@ async def run_agent(settings: AgentSettings) -> None:
 
 
 class Agent:
-    """One member of the fleet."""
+    """The members of one process."""
 
     def __init__(self, settings: AgentSettings) -> None:
-        """Reads the agent's own data, if any; raises InvalidInput when they are of no use."""
+        """Reads the agent's own data, if any; raises InvalidInput when a setting is of no use."""
         self._settings = settings
-        self._telemetry = FleetTelemetry(settings.name)
-        self._delivery = Delivery(settings.reconnect_s)
-        preparation = LocalPreparation(settings)
-        self._work = Work(preparation, self._delivery, self._decline, self._telemetry)
-        self._attendance = Attendance(
-            settings.coordinator,
-            Identity(settings.name, uuid.uuid4().hex, capabilities(settings)),
-            self,
-            Patience(settings.reconnect_s, settings.give_up_s),
-        )
-        self._notices: set[asyncio.Task[None]] = set()
+        self._data = ProcessData(settings.data, settings.own_data)
+        self._members: list[Member] = []
+        if not settings.no_host_training:
+            host = self._host()
+            self._members.append(lambda leave: host.run(leave.wait()))
+        if settings.device:
+            self._members += self._boards()
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Take part until `stop` is set or an error ends it, then deliver what is trained."""
+        """Take part until `stop` is set or an error ends a member, then let all of them finish."""
         log.info(
             "starting",
             extra=fields(name=self._settings.name, coordinator=self._settings.coordinator),
         )
-        parts = (self._attendance.run(), self._delivery.run(), self._work.run(), stop.wait())
-        tasks = [asyncio.create_task(part) for part in parts]
-        ended, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        await self._finish()
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        for task in ended:
+        leave = asyncio.Event()
+        members = [asyncio.create_task(member(leave)) for member in self._members]
+        stopping = asyncio.create_task(stop.wait())
+        try:
+            await asyncio.wait([*members, stopping], return_when=asyncio.FIRST_COMPLETED)
+            log.info("stopping")
+            leave.set()
+            await asyncio.wait(members)
+        finally:
+            for task in (*members, stopping):
+                task.cancel()
+            await asyncio.gather(*members, stopping, return_exceptions=True)
+        for task in members:
             task.result()
 
-    async def _finish(self) -> None:
-        log.info("stopping")
-        try:
-            async with asyncio.timeout(self._settings.drain_s):
-                await self._work.finish()
-        except TimeoutError:
-            left = ",".join(self._work.in_hand())
-            log.warning("stopped with work in hand", extra=fields(assignments=left))
-        await self._telemetry.close()
+    def _host(self) -> Membership:
+        thread, engine = WorkThread(), self._settings.engine
+        preparation = Preparation(
+            self._data.for_a_member(),
+            lambda model: LocalTrainer(make_learner(model, engine), thread),
+            thread,
+        )
+        able = coordinator_pb2.Capabilities(
+            version=tinyfleet.__version__,
+            target="host",
+            engine=engine_used(engine),
+            tasks=self._data.tasks_served,
+        )
+        return Membership(self._settings, self._settings.name, able, preparation)
 
-    async def _decline(self, assignment_id: str, reason: str, permanent: bool) -> None:
-        await self._attendance.decline(assignment_id, reason, permanent)
+    def _boards(self) -> list[Member]:
+        # What talks to boards is loaded only where there are some: an agent without stays small.
+        from edge_agents.boards import Board, BoardMember, Ports
 
-    def in_hand(self) -> Sequence[str]:
-        """What the hello names; see `edge_agents.session.Member`."""
-        return self._work.in_hand()
-
-    def welcome(self, aggregator: str, metrics: str) -> None:
-        """Learn where the other services are."""
-        self._delivery.aggregator_at(aggregator)
-        notice = asyncio.create_task(self._telemetry.metrics_at(metrics))
-        self._notices.add(notice)
-        notice.add_done_callback(self._notices.discard)
-
-    def brief(self, message: coordinator_pb2.RunBrief) -> None:
-        """Hear of a run."""
-        self._work.brief(message)
-
-    def assign(self, message: coordinator_pb2.Assignment) -> None:
-        """Get work."""
-        self._work.assign(message)
-
-    def withdraw(self, assignment_id: str) -> None:
-        """Hear that work is no longer wanted."""
-        self._work.withdraw(assignment_id)
-
-
-class LocalPreparation:
-    """Makes runs ready to be trained on this device."""
-
-    def __init__(self, settings: AgentSettings) -> None:
-        self._data = settings.data
-        self._engine = settings.engine
-        self._own = load_own_data(settings.own_data) if settings.own_data else None
-        self._thread = WorkThread()
-        # Runs of one task share its data, for as long as one of them is in memory.
-        self._tasks: WeakValueDictionary[str, Task] = WeakValueDictionary()
-
-    async def __call__(self, spec: RunSpec) -> PreparedRun:
-        """Reads data and builds the learner in the work thread; raises TinyFleetError."""
-        return await self._thread.run(lambda: self._prepare(spec))
-
-    def _prepare(self, spec: RunSpec) -> PreparedRun:
-        source: SampleSource = self._own or self._task_source(spec)
-        source.check(spec.model)
-        trainer = LocalTrainer(make_learner(spec.model, self._engine), self._thread)
-        give_back_memory()
-        return PreparedRun(spec, source, trainer)
-
-    def _task_source(self, spec: RunSpec) -> TaskSource:
-        source = TaskSource(self._task(spec), spec.seed)
-        source.draw(round=0, slot=0, count=1)  # now, not in the first round, the data are read
-        return source
-
-    def _task(self, spec: RunSpec) -> Task:
-        key = json.dumps([spec.task, dict(spec.task_options)], sort_keys=True)
-        task = self._tasks.get(key)
-        if task is None:
-            task = self._tasks[key] = make_task(spec.task, spec.task_options, self._data)
-        return task
-
-
-def capabilities(settings: AgentSettings) -> coordinator_pb2.Capabilities:
-    """What this agent says of itself."""
-    return coordinator_pb2.Capabilities(
-        version=tinyfleet.__version__,
-        target="host",
-        engine=engine_used(settings.engine),
-        tasks=_tasks_served(settings.data, settings.own_data),
-    )
+        settings, data = self._settings, self._data
+        thread, ports = WorkThread(), Ports()
+        choices = [parse_device("device", text) for text in settings.device]
+        boards = [Board(choice.url, ports, settings.reconnect_s) for choice in choices]
+        return [
+            BoardMember(settings, choice, number, data, thread, board).run
+            for number, (choice, board) in enumerate(zip(choices, boards, strict=True), start=1)
+        ]
 
 
 def engine_used(engine: str) -> str:
@@ -166,21 +111,3 @@ def engine_used(engine: str) -> str:
     if engine == "auto":
         return "native" if LIBRARY.is_file() else "reference"
     return engine
-
-
-def _tasks_served(data: Path | None, own_data: Path | None) -> list[str]:
-    """Names of the tasks it can draw; empty, which means any, when it has data.
-
-    Which task the data are for shows when a run asks for it.
-    """
-    if data is not None or own_data is not None:
-        return []
-    return [name for name in TASKS if _needs_no_data(name)]
-
-
-def _needs_no_data(task: str) -> bool:
-    try:
-        make_task(task, {})
-    except InvalidInput:
-        return False
-    return True

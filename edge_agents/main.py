@@ -35,7 +35,10 @@ def main() -> None:
         settings = load_agent_settings(Sources(sys.argv[1:], os.environ))
         configure_logs(settings.log_level, settings.log_format)
         from edge_agents.agent import run_agent
+        from edge_agents.membership import NameMember
 
+        for handler in logging.getLogger().handlers:
+            handler.addFilter(NameMember())
         asyncio.run(run_agent(settings))
     except KeyboardInterrupt:
         sys.exit(130)

@@ -64,10 +64,10 @@ class Reachability:
         self._reason = ""
         self._since = clock.now()
 
-    def reached(self, address: str) -> None:
-        """The peer answered."""
+    def reached(self, address: str, **about: object) -> None:
+        """The peer answered. about: what else the line says of it."""
         if not self._reached:
-            self._log.info(f"{self._peer} reached", extra=fields(address=address))
+            self._log.info(f"{self._peer} reached", extra=fields(address=address, **about))
         self._reached, self._reason = True, ""
         self._since = self._clock.now()
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from edge_agents.device_url import NAME, NAME_RULE, check_device
 from tinyfleet.config import ADDRESS, Sources, check_address, load_settings, setting
 from tinyfleet.errors import InvalidInput
 from tinyfleet.logs import FORMATS, LEVELS
@@ -18,9 +19,6 @@ EXIT_CODES = (
     "--give-up-s, 4 another process has this name."
 )
 DATA_VARIABLE = "TINYFLEET_DATA"
-_NAME = re.compile(
-    r"[A-Za-z0-9._-]{1,64}"
-)  # as the contract has it, coordinator.proto, Hello.agent
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +41,14 @@ class AgentSettings:
         help="train on this .npz (arrays inputs, targets) instead of the task's samples",
         metavar="FILE",
     )
+    device: tuple[str, ...] = setting(
+        (),
+        help="an attached board that trains as an agent of its own; may be given again; "
+        "?name= is its name in the fleet, ?samples=sensor lets it train on its own sensor",
+        check=check_device,
+        metavar="URL",
+    )
+    no_host_training: bool = setting(False, help="leave all training to the devices")
     engine: str = setting("auto", help="what trains", choices=("auto", "native", "reference"))
     reconnect_s: float = setting(
         5.0,
@@ -76,10 +82,10 @@ def load_agent_settings(sources: Sources) -> AgentSettings:
         name=settings.name or _host_name(),
         data=settings.data or _data_of(sources.environment),
     )
-    if not _NAME.fullmatch(settings.name):
-        raise InvalidInput(
-            f"name must be 1 to 64 letters, digits, '.', '_' or '-', got '{settings.name[:80]}'"
-        )
+    if not NAME.fullmatch(settings.name):
+        raise InvalidInput(f"name must be {NAME_RULE}, got '{settings.name[:80]}'")
+    if settings.no_host_training and not settings.device:
+        raise InvalidInput("with --no-host-training something else must train: give a --device")
     if settings.data is not None and not settings.data.exists():
         raise InvalidInput(f"no data at {settings.data}: correct --data or {DATA_VARIABLE}")
     return settings

@@ -1,9 +1,10 @@
-"""Where an agent's samples come from: the run's task, or data of its own."""
+"""Where an agent's samples come from: the run's task, data of its own, or a board's sensor."""
 
 from __future__ import annotations
 
 import zipfile
 import zlib
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -12,6 +13,7 @@ import numpy as np
 from tinyfleet.errors import InvalidInput
 from tinyfleet.learner.protocol import Floats, Samples
 from tinyfleet.model.spec import ModelSpec
+from tinyfleet.randomness import Purpose, RandomStream
 from tinyfleet.run import training_samples
 from tinyfleet.tasks.base import Task
 
@@ -42,6 +44,23 @@ class SampleSource(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class SlotSamples:
+    """What one slot of a round learns from; see `edge_agents.trainers.protocol.Draw`."""
+
+    source: SampleSource
+    run_seed: int
+    round: int
+    slot: int
+
+    def __call__(self, count: int) -> Samples:
+        return self.source.draw(self.round, self.slot, count)
+
+    def seeds(self, count: int) -> list[int]:
+        stream = RandomStream(self.run_seed, Purpose.TRAINING_TASK, self.round, self.slot)
+        return [int(seed) for seed in stream.integers(count, below=2**32)]
+
+
 class TaskSource:
     """What the task gives that slot: the same samples, whichever agent serves it."""
 
@@ -66,6 +85,10 @@ class FileSource:
         self._samples = samples
         self._next = 0
 
+    def from_the_first(self) -> FileSource:
+        """The same samples in a stream of its own."""
+        return FileSource(self._samples)
+
     def check(self, model: ModelSpec) -> None:
         have = (self._samples.inputs.shape[1], self._samples.targets.shape[1])
         if have != (model.inputs, model.outputs):
@@ -79,6 +102,17 @@ class FileSource:
         chosen = np.arange(self._next, self._next + count) % len(self._samples)
         self._next = (self._next + count) % len(self._samples)
         return Samples(self._samples.inputs[chosen], self._samples.targets[chosen])
+
+
+class SensorSource:
+    """The sensor of a board, which the board reads by itself, for models of any shape."""
+
+    def check(self, model: ModelSpec) -> None:
+        pass
+
+    def draw(self, round: int, slot: int, count: int) -> Samples:
+        """Raises InvalidInput: no sample of a sensor passes through the agent."""
+        raise InvalidInput("a sensor's samples stay on its board: only a board can train on them")
 
 
 def load_own_data(path: Path) -> FileSource:

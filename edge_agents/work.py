@@ -12,7 +12,6 @@ import logging
 from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
 from typing import Protocol
 
 import grpc
@@ -22,8 +21,8 @@ from edge_agents.channel import Lost
 from edge_agents.delivery import Delivery, TrainedUpdate
 from edge_agents.fetch import fetch_parameters
 from edge_agents.reconnect import Backoff, Clock
-from edge_agents.sources import SampleSource
-from edge_agents.trainers.protocol import Outcome, Trainer
+from edge_agents.sources import SampleSource, SlotSamples
+from edge_agents.trainers.protocol import NotNow, Outcome, Trainer
 from tinyfleet.errors import InvalidInput, TinyFleetError
 from tinyfleet.logs import fields
 from tinyfleet.model.spec import Parameters
@@ -59,10 +58,6 @@ class Prepare(Protocol):
 
 Decline = Callable[[str, str, bool], Awaitable[None]]
 """decline(assignment_id, reason, permanent) tells the coordinator."""
-
-
-class _NotNow(Exception):
-    """This assignment cannot be done, the run can."""
 
 
 class Work:
@@ -155,7 +150,7 @@ class Work:
             if not self._withdrawn:
                 await self._delivery.submit(update)
             self._measure(update.header)
-        except _NotNow as error:
+        except NotNow as error:
             await self._refuse(assignment, str(error), permanent=False)
         except TinyFleetError as error:
             await self._refuse(assignment, str(error), permanent=True)
@@ -180,7 +175,7 @@ class Work:
             run = await self._ready(assignment.run_id)
         plan = plan_from_message(assignment.plan)
         start = await self._start(assignment, run.spec)
-        draw = partial(run.source.draw, assignment.round, assignment.slot)
+        draw = SlotSamples(run.source, run.spec.seed, assignment.round, assignment.slot)
         outcome = await run.trainer.train(start, plan, draw)
         return TrainedUpdate(_header(assignment, plan, outcome), outcome.delta)
 
@@ -188,7 +183,7 @@ class Work:
         """The run, prepared; only the last few stay in memory."""
         brief = self._briefs.get(run_id)
         if brief is None:
-            raise _NotNow(f"no brief of run '{run_id[:80]}' came before its assignment")
+            raise NotNow(f"no brief of run '{run_id[:80]}' came before its assignment")
         run = await self._prepare(run_from_message(brief.spec))
         self._runs[run_id] = run
         while len(self._runs) > MAX_RUNS:
@@ -228,7 +223,7 @@ class Work:
                 return await fetch_parameters(channel, run_id, version, spec.model)
             except Lost as lost:
                 if lost.code is grpc.StatusCode.NOT_FOUND:
-                    raise _NotNow(f"the model cannot be fetched: {lost}") from None
+                    raise NotNow(f"the model cannot be fetched: {lost}") from None
                 raise
 
     def _measure(self, done: aggregator_pb2.UpdateHeader) -> None:
@@ -245,7 +240,7 @@ def _not_now_after_the_deadline() -> Iterator[None]:
     try:
         yield
     except TimeoutError:
-        raise _NotNow("the model could not be fetched before the deadline") from None
+        raise NotNow("the model could not be fetched before the deadline") from None
 
 
 def _header(

@@ -248,7 +248,7 @@ def _check_number(where: str, value: Any, low: float | None, high: float | None)
         raise InvalidInput(f"{where} must be at most {high}, got {_short(value)}")
 
 
-def _checked_texts(where: str, entry: Field[Any], values: list[Any]) -> tuple[str, ...]:
+def _checked_texts(where: str, entry: Field[Any], values: Any) -> tuple[str, ...]:
     if len(values) > MAX_TEXTS:
         raise InvalidInput(f"{where} takes at most {MAX_TEXTS} texts, got {len(values)}")
     for value in values:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -10,8 +9,21 @@ from tinyfleet.learner.protocol import Samples
 from tinyfleet.model.spec import Parameters
 from tinyfleet.strategies.plan import TrainingPlan
 
-Draw = Callable[[int], Samples]
-"""Gives that many samples, the next of the device's stream; may block."""
+
+class NotNow(Exception):
+    """An assignment cannot be done this time, the run can be served; the message says why."""
+
+
+class Draw(Protocol):
+    """What one slot of a round learns from."""
+
+    def __call__(self, count: int) -> Samples:
+        """Give that many samples, the next of the device's stream; may block."""
+        ...
+
+    def seeds(self, count: int) -> list[int]:
+        """`count` numbers of 32 bits, the slot's own: for a device that draws samples by itself."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +48,6 @@ class Trainer(Protocol):
         """Run `plan` from `start`, which stays as it is, on `draw(plan.samples)`.
 
         Raises InvalidInput when plan or samples do not fit the model, DoesNotFit when the target
-        lacks memory.
+        lacks memory, NotNow when the target is out of reach.
         """
         ...

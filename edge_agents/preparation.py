@@ -1,0 +1,92 @@
+"""What makes a run ready on a member of the fleet: its samples and its trainer."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from weakref import WeakValueDictionary
+
+from edge_agents.footprint import give_back_memory
+from edge_agents.sources import FileSource, SampleSource, TaskSource, load_own_data
+from edge_agents.trainers.protocol import Trainer
+from edge_agents.trainers.thread import WorkThread
+from edge_agents.work import PreparedRun
+from tinyfleet.errors import InvalidInput
+from tinyfleet.model.spec import ModelSpec
+from tinyfleet.run import RunSpec
+from tinyfleet.tasks import TASKS, Task, make_task
+
+SourceOf = Callable[[RunSpec], SampleSource]
+TrainerOf = Callable[[ModelSpec], Trainer]
+
+
+class Preparation:
+    """Makes runs ready: a source and a trainer, both made in the work thread."""
+
+    def __init__(self, source_of: SourceOf, trainer_of: TrainerOf, thread: WorkThread) -> None:
+        self._source_of = source_of
+        self._trainer_of = trainer_of
+        self._thread = thread
+
+    async def __call__(self, spec: RunSpec) -> PreparedRun:
+        """Reads data and builds the learner in the work thread; raises TinyFleetError."""
+        return await self._thread.run(lambda: self._prepare(spec))
+
+    def _prepare(self, spec: RunSpec) -> PreparedRun:
+        source = self._source_of(spec)
+        source.check(spec.model)
+        trainer = self._trainer_of(spec.model)
+        give_back_memory()
+        return PreparedRun(spec, source, trainer)
+
+
+class ProcessData:
+    """The data of this process: its members share them, in as many threads as they like."""
+
+    def __init__(self, data: Path | None, own_data: Path | None) -> None:
+        """Reads `own_data`, if any; raises InvalidInput when they are of no use."""
+        self._data = data
+        self._own = load_own_data(own_data) if own_data else None
+        # Runs of one task share its data, for as long as one of them is in memory.
+        self._tasks: WeakValueDictionary[str, Task] = WeakValueDictionary()
+        self._reading = threading.Lock()
+
+    def for_a_member(self) -> SourceOf:
+        """Sources for one member: the runs' tasks, or the own data, from the first sample on."""
+        own = self._own.from_the_first() if self._own else None
+        return lambda spec: self._source(spec, own)
+
+    def _source(self, spec: RunSpec, own: FileSource | None) -> SampleSource:
+        if own is not None:
+            return own
+        source = TaskSource(self._task(spec), spec.seed)
+        source.draw(round=0, slot=0, count=1)  # now, not in the first round, the data are read
+        return source
+
+    def _task(self, spec: RunSpec) -> Task:
+        key = json.dumps([spec.task, dict(spec.task_options)], sort_keys=True)
+        with self._reading:
+            task = self._tasks.get(key)
+            if task is None:
+                task = self._tasks[key] = make_task(spec.task, spec.task_options, self._data)
+            return task
+
+    @property
+    def tasks_served(self) -> list[str]:
+        """Names of the tasks it can draw; empty, which means any, when there are data.
+
+        Which task the data are for shows when a run asks for it.
+        """
+        if self._data is not None or self._own is not None:
+            return []
+        return [name for name in TASKS if _needs_no_data(name)]
+
+
+def _needs_no_data(task: str) -> bool:
+    try:
+        make_task(task, {})
+    except InvalidInput:
+        return False
+    return True
