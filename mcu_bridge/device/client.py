@@ -70,15 +70,17 @@ class Device:
     it was about is then undone or has to be done again.
 
     busy_seconds: of the last training or evaluation, in the learner, by the board's own clock.
+    link: what its counters say is of use; its calls are not.
     """
 
     def __init__(self, link: Link, identity: DeviceIdentity) -> None:
         self.identity = identity
         self.busy_seconds = 0.0
-        self._link = link
+        self.link = link
         self._talk = Conversation(link)
         self._layout: _Layout | None = None
         self._configured: Configured | None = None
+        self._diverged = False
 
     @classmethod
     async def connect(cls, where: str | Line, patience: Patience | None = None) -> Device:
@@ -100,7 +102,7 @@ class Device:
     @property
     def url(self) -> str:
         """The URL by which the board was found."""
-        return self._link.line.name
+        return self.link.line.name
 
     async def configure(
         self,
@@ -122,6 +124,7 @@ class Device:
         if not 0 <= stored_samples <= MAX_SAMPLES:
             raise InvalidInput(f"stored samples must be 0 to {MAX_SAMPLES}, got {stored_samples}")
         self._layout = self._configured = None
+        self._diverged = False
         await self._talk.write(Region.TABLE, layer_table(spec))
         options = (KEEP_START if keep_start else 0) | (GRADIENT if gradient else 0)
         loss = LOSS_CODES[spec.loss]
@@ -142,14 +145,17 @@ class Device:
             raise InvalidInput("parameters must be finite numbers to go to a board")
         data = parameters.astype(_LITTLE, copy=False).tobytes()
         await self._talk.write(Region.PARAMETERS, data, progress)
+        self._diverged = False
 
     async def read_parameters(self, progress: Progress | None = None) -> Parameters:
-        """The parameters, `(n,) float32`. Raises Diverged when they are not all finite."""
+        """The parameters, `(n,) float32`. Raises Diverged when training left them of no use."""
         size = self._model().spec.parameter_bytes
+        if self._diverged:
+            raise Diverged("the board's training diverged: write it other parameters")
         data = await self._talk.read(Region.PARAMETERS, size, progress)
         parameters = np.frombuffer(data, _LITTLE).astype(np.float32)
         if not np.isfinite(parameters).all():
-            raise Diverged("the board's parameters are not finite: its training diverged")
+            raise BadAnswer("parameters that are not finite numbers")
         return parameters
 
     async def train(
@@ -229,7 +235,7 @@ class Device:
 
     async def close(self) -> None:
         """Close the line; a second call does nothing."""
-        await self._link.close()
+        await self.link.close()
 
     async def __aenter__(self) -> Device:
         return self
@@ -263,6 +269,7 @@ class Device:
     def _trained(self, phase: Phase, result: RunResult) -> Trained:
         self.busy_seconds = result.ticks / self.identity.ticks_hz
         steps = phase.samples * phase.passes
+        self._diverged = result.diverged
         if result.diverged:
             return Trained(float("nan"), result.updates, finite=False)
         if (result.steps, result.updates) != (steps, phase.updates):

@@ -79,9 +79,11 @@ class Conversation:
             raise BadAnswer(f"it expects {total} of {len(data)} sample bytes")
         ended = await self._send(response.transfer, data, limit, 0, progress)
         result = await self._finished()
-        if ended and not result.diverged:
+        if result.diverged:  # it left some bytes unread
+            return result
+        if ended:
             raise BadAnswer("it wanted no more samples and has not diverged")
-        if not ended and result.crc32 != zlib.crc32(data):
+        if result.crc32 != zlib.crc32(data):
             raise BadAnswer("the samples it trained on have another checksum")
         return result
 
