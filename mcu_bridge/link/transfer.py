@@ -1,0 +1,132 @@
+"""The two ends of a transfer, without a line or a clock: what to send, and what arrived.
+
+Blocks have 252 bytes, the last one may be shorter. The receiver takes them in order only; the
+sender goes back when it is told to (docs/formats/link.md).
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import NamedTuple
+
+from mcu_bridge.link.cobs import Bytes
+from mcu_bridge.link.frame import ACK, BLOCK, DATA, encode_frame
+
+AGAIN = 1  # flags of an ACK
+ENDED = 2
+WINDOW = 8 * BLOCK  # what a board may send ahead; our choice: 21 ms of a line at 1 Mbaud
+_BATCH = 16  # blocks handed to the line at once, at most
+
+_ACK = struct.Struct("<IIB")
+_OFFSET = struct.Struct("<I")
+
+
+class Ack(NamedTuple):
+    """An ACK's payload: all below `next` is there, send up to `limit`."""
+
+    next: int
+    limit: int
+    flags: int
+
+
+def ack_from_bytes(payload: bytes) -> Ack | None:
+    """The ACK, or None when the payload has another length."""
+    return Ack(*_ACK.unpack(payload)) if len(payload) == _ACK.size else None
+
+
+class Outgoing:
+    """The sender's end: cuts `data[start:]` into blocks as far as the limit allows.
+
+    taken: bytes that the receiver has; sent: the furthest that was sent; repeated: blocks sent
+    again.
+    """
+
+    def __init__(self, transfer: int, data: Bytes, start: int, limit: int) -> None:
+        self._transfer = transfer
+        self._data = memoryview(data).cast("B")
+        self._limit = limit
+        self._position = start
+        self.taken = start
+        self.sent = start
+        self.repeated = 0
+        self.ended = False
+
+    @property
+    def done(self) -> bool:
+        """Whether all has been taken, or no more is wanted."""
+        return self.ended or self.taken >= len(self._data)
+
+    @property
+    def ready(self) -> bool:
+        """Whether there is a block that may be sent."""
+        return self._position < min(self._limit, len(self._data))
+
+    def blocks(self) -> list[bytes]:
+        """The next blocks that may be sent, as frames; each call goes on where the last ended."""
+        frames: list[bytes] = []
+        while self.ready and len(frames) < _BATCH:
+            block = self._data[self._position : self._position + BLOCK]
+            frames.append(
+                encode_frame(DATA, self._transfer, _OFFSET.pack(self._position) + bytes(block))
+            )
+            self.repeated += self._position < self.sent
+            self._position += len(block)
+            self.sent = max(self.sent, self._position)
+        return frames
+
+    def take(self, ack: Ack) -> bool:
+        """Note an ACK; returns whether it told of progress. An impossible one does nothing."""
+        if not self._is_possible(ack.next):
+            return False
+        limit = max(self._limit, ack.limit)
+        moved = ack.next > self.taken or limit > self._limit or bool(ack.flags & ENDED)
+        self.taken, self._limit = ack.next, limit
+        self.ended = self.ended or bool(ack.flags & ENDED)
+        self._position = ack.next if ack.flags & AGAIN else max(self._position, ack.next)
+        return moved
+
+    def _is_possible(self, next: int) -> bool:
+        whole = next % BLOCK == 0 or next == len(self._data)
+        return whole and self.taken <= next <= self.sent
+
+
+class Incoming:
+    """The receiver's end: puts blocks together, and knows what to acknowledge."""
+
+    def __init__(self, transfer: int, total: int) -> None:
+        self._transfer = transfer
+        self._total = total
+        self._content = bytearray()
+        self._gap_told = False
+        self._gap = False
+
+    @property
+    def taken(self) -> int:
+        """Bytes that are there, from the start on."""
+        return len(self._content)
+
+    @property
+    def done(self) -> bool:
+        return self.taken >= self._total
+
+    def content(self) -> bytes:
+        """What has arrived."""
+        return bytes(self._content)
+
+    def take(self, payload: bytes) -> bool:
+        """Take a DATA frame's payload; returns whether it was the block that comes next."""
+        offset, block = int.from_bytes(payload[:4], "little"), payload[4:]
+        if offset == self.taken and len(block) == min(BLOCK, self._total - offset) > 0:
+            self._content += block
+            self._gap_told = self._gap = False
+            return True
+        if offset > self.taken and not self._gap_told:
+            self._gap = self._gap_told = True
+        return False
+
+    def ack(self, again: bool = False) -> bytes:
+        """The ACK for what is there, as a frame; asks to go back when there was a gap."""
+        flags = AGAIN if again or self._gap else 0
+        self._gap = False
+        limit = self.taken + WINDOW
+        return encode_frame(ACK, self._transfer, _ACK.pack(self.taken, limit, flags))
