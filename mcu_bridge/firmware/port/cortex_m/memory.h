@@ -22,5 +22,6 @@ void port_protect_memory(void);
 /* For the vector table. */
 void port_reset(void);
 void port_faulted(void);
+void port_hung(void); /* for the watchdog's warning */
 
 #endif

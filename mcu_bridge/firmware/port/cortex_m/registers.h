@@ -10,14 +10,23 @@
 #define SYST_RVR REGISTER(0xE000E014u)
 #define SYST_CVR REGISTER(0xE000E018u)
 #define SYST_CSR_ENABLE 1u
+#define SYST_CSR_INTERRUPT 2u
 #define SYST_CSR_PROCESSOR_CLOCK 4u
 #define SYST_BITS 0x00FFFFFFu
 
+#define NVIC_ISER(n) REGISTER(0xE000E100u + 4u * (n)) /* of interrupts 32 n and above, a bit each */
+#define NVIC_ISPR(n) REGISTER(0xE000E200u + 4u * (n))
+
+#define SCB_ICSR REGISTER(0xE000ED04u)
+#define SCB_ICSR_SYSTICK_PENDING (1u << 26)
+#define SCB_AIRCR REGISTER(0xE000ED0Cu)
+#define SCB_AIRCR_SYSTEM_RESET 0x05FA0004u /* the key, and SYSRESETREQ */
 #define SCB_SHCSR REGISTER(0xE000ED24u)
 #define SCB_SHCSR_USAGE_BUS_MEMORY (7u << 16) /* each with a handler of its own, rather than HardFault */
 #define SCB_CFSR REGISTER(0xE000ED28u)
 #define SCB_CFSR_MMARVALID (1u << 7)
 #define SCB_CFSR_BFARVALID (1u << 15)
+#define SCB_CFSR_STACKING ((1u << 4) | (1u << 12)) /* the frame could not be pushed */
 #define SCB_HFSR REGISTER(0xE000ED2Cu)
 #define SCB_MMFAR REGISTER(0xE000ED34u)
 #define SCB_BFAR REGISTER(0xE000ED38u)

@@ -1,5 +1,6 @@
-/* From reset to the program: the FPU, variables, the stack's mark, memory protection. */
+/* From reset to the program: the FPU, variables, the stack's mark, memory protection, the board's own parts. */
 #include "../port.h"
+#include "board.h"
 #include "memory.h"
 #include "registers.h"
 
@@ -25,18 +26,6 @@ static void mark_stack(void)
     }
 }
 
-static void start_ticks(void)
-{
-    SYST_RVR = SYST_BITS;
-    SYST_CVR = 0;
-    SYST_CSR = SYST_CSR_ENABLE | SYST_CSR_PROCESSOR_CLOCK;
-}
-
-uint32_t port_ticks(void)
-{
-    return SYST_BITS - SYST_CVR;
-}
-
 uint32_t port_stack_used(void)
 {
     const uint32_t *at = port_stack_bottom;
@@ -44,6 +33,11 @@ uint32_t port_stack_used(void)
         at++;
     }
     return (uint32_t)(port_stack_top - at) * (uint32_t)sizeof *at;
+}
+
+uint32_t port_stack_size(void)
+{
+    return (uint32_t)(port_stack_top - port_stack_bottom) * (uint32_t)sizeof *port_stack_top;
 }
 
 void *port_free_memory(size_t *bytes)
@@ -58,8 +52,10 @@ void port_reset(void)
     __asm volatile("dsb\n\tisb" ::: "memory");
     mark_stack();
     set_variables();
+    board_start_early();
+    reset_find_cause();
     port_protect_memory();
-    start_ticks();
+    board_start();
     for (;;) {
         port_end(port_main());
     }

@@ -1,7 +1,8 @@
-/* Where the processor starts and where its exceptions lead. No interrupt is enabled yet, so the table ends early. */
+/* Where the processor starts and where its exceptions lead. All interrupts have the highest priority, so none is
+ * interrupted by another, and a fault within one is a HardFault. */
+#include "../cortex_m/board.h"
 #include "../cortex_m/memory.h"
-
-#include <stddef.h>
+#include "interrupts.h"
 
 #define EXCEPTIONS 16
 
@@ -9,12 +10,13 @@ typedef void (*vector_t)(void);
 
 static const struct {
     uint32_t *stack;
-    vector_t handlers[EXCEPTIONS - 1];
+    vector_t exceptions[EXCEPTIONS - 1];
+    vector_t interrupts[IRQS];
 } vectors __attribute__((section(".vectors"), used)) = {
     port_stack_top,
     {
         port_reset,
-        port_faulted, /* NMI */
+        port_hung,    /* NMI: the watchdog's warning */
         port_faulted, /* HardFault */
         port_faulted, /* MemManage */
         port_faulted, /* BusFault */
@@ -24,6 +26,11 @@ static const struct {
         port_faulted, /* DebugMonitor */
         NULL,
         port_faulted, /* PendSV */
-        port_faulted, /* SysTick: it counts, its interrupt stays off */
+        clock_wrapped, /* SysTick */
+    },
+    {
+        [UART_RECEIVED_IRQ] = on_uart_received,
+        [UART_SENT_IRQ] = on_uart_sent,
+        [UART_OVERRUN_IRQ] = on_uart_overrun,
     },
 };
