@@ -1,0 +1,16 @@
+"""Lets the tests of this folder import `link_in_c`, and compiles the link once."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1] / "learner")]
+
+from link_in_c import build, load
+
+
+@pytest.fixture(scope="session")
+def link(tmp_path_factory):
+    """The link of this source tree."""
+    return load(build(tmp_path_factory.mktemp("link")))
