@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from edge_agents.device_url import NAME, NAME_RULE, check_device
+from edge_agents.device_url import NAME, NAME_RULE, check_device, parse_device
 from tinyfleet.config import ADDRESS, Sources, check_address, load_settings, setting
 from tinyfleet.errors import InvalidInput
 from tinyfleet.logs import FORMATS, LEVELS
@@ -86,9 +86,19 @@ def load_agent_settings(sources: Sources) -> AgentSettings:
         raise InvalidInput(f"name must be {NAME_RULE}, got '{settings.name[:80]}'")
     if settings.no_host_training and not settings.device:
         raise InvalidInput("with --no-host-training something else must train: give a --device")
+    _check_names(settings)
     if settings.data is not None and not settings.data.exists():
         raise InvalidInput(f"no data at {settings.data}: correct --data or {DATA_VARIABLE}")
     return settings
+
+
+def _check_names(settings: AgentSettings) -> None:
+    """Raise InvalidInput when two members would replace each other."""
+    names = [] if settings.no_host_training else [settings.name]
+    names += [parse_device("device", text).name for text in settings.device]
+    for name in names:
+        if name and names.count(name) > 1:
+            raise InvalidInput(f"two members named '{name}': give each device a ?name= of its own")
 
 
 def _host_name() -> str:

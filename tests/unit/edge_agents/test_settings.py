@@ -41,6 +41,7 @@ def test_data_of_the_environment_is_honoured(tmp_path: Path) -> None:
         (("--engine", "gpu"), "auto, native, reference"),
         (("--reconnect-s", "0"), "at least 0.1"),
         (("--give-up-s", "-1"), "at least 0"),
+        (("--device", "/dev/ttyACM0"), "--device must be a URL like serial:"),
         (("--data", "no/such/file"), "--data or TINYFLEET_DATA"),
         (("--nmae", "x"), "--nmae"),
     ],
@@ -54,3 +55,25 @@ def test_impossible_setting_is_refused_in_one_line(argv: tuple[str, ...], messag
 def test_unknown_variable_is_refused() -> None:
     with pytest.raises(InvalidInput, match="TINYFLEET_AGENT_NAME"):
         load(TINYFLEET_AGENT_NMAE="x")
+
+
+def test_devices_are_named_one_by_one() -> None:
+    found = load("--device", "emulated://host", "--device", "tcp://a:1?name=shed")
+    assert found.device == ("emulated://host", "tcp://a:1?name=shed")
+    assert not found.no_host_training
+    several = load(TINYFLEET_AGENT_DEVICE="emulated://host emulated://host")
+    assert several.device == ("emulated://host",) * 2
+
+
+def test_agent_without_anything_to_train_on_is_refused() -> None:
+    with pytest.raises(InvalidInput, match="give a --device"):
+        load("--no-host-training")
+    assert load("--no-host-training", "--device", "emulated://host").no_host_training
+
+
+def test_two_members_of_one_name_are_refused() -> None:
+    with pytest.raises(InvalidInput, match="two members named 'shed'"):
+        load("--device", "tcp://a:1?name=shed", "--device", "tcp://a:2?name=shed")
+    with pytest.raises(InvalidInput, match="two members named 'pi'"):
+        load("--name", "pi", "--device", "tcp://a:1?name=pi")
+    load("--name", "pi", "--no-host-training", "--device", "tcp://a:1?name=pi")

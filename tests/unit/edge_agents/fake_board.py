@@ -1,0 +1,119 @@
+"""A board that a test plays: it trains with the host's learner and fails when it is told to.
+
+It keeps to the interface of `mcu_bridge.device.Device`, as far as an agent uses it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from mcu_bridge.device import DeviceIdentity
+from mcu_bridge.errors import DeviceRestarted, LineLost, ModelDoesNotFit, NoAnswer
+from tinyfleet.learner import Samples, Trained, make_learner
+from tinyfleet.learner.memory import memory_needed
+from tinyfleet.model.spec import ModelSpec, Parameters
+from tinyfleet.strategies.plan import Phase
+
+FAILURES = {
+    "unplugged": LineLost("the board was unplugged"),
+    "silent": NoAnswer("the board is silent"),
+    "restarted": DeviceRestarted("the board has restarted"),
+}
+
+
+def identity(board: str = "fake", memory_bytes: int = 200_000) -> DeviceIdentity:
+    return DeviceIdentity(
+        board=board,
+        firmware="test",
+        unique_id="00" * 8,
+        boot_id=1,
+        learner_version=1,
+        memory_bytes=memory_bytes,
+        ring_bytes=1024,
+        clock_hz=64_000_000,
+        ticks_hz=1_000_000,
+        reset_cause="power",
+        fault=None,
+        has_sensor=True,
+    )
+
+
+@dataclass
+class Bench:
+    """Where boards are plugged in. plugged: whether one is there. fail_at: call -> what happens."""
+
+    who: DeviceIdentity = field(default_factory=identity)
+    plugged: bool = True
+    fail_at: dict[int, str] = field(default_factory=dict)
+    calls: list[str] = field(default_factory=list)
+    opened: list[str] = field(default_factory=list)
+    closed: int = 0
+
+    async def connect(self, url: str) -> FakeDevice:
+        self.opened.append(url)
+        if not self.plugged:
+            raise FAILURES["unplugged"]
+        return FakeDevice(self)
+
+    def count(self, call: str) -> None:
+        self.calls.append(call)
+        if not self.plugged:
+            raise FAILURES["unplugged"]
+        if failure := self.fail_at.get(len(self.calls)):
+            raise FAILURES[failure]
+
+
+class FakeDevice:
+    """One connection to the board; what it knows is lost with it."""
+
+    def __init__(self, bench: Bench) -> None:
+        self.identity = bench.who
+        self.busy_seconds = 0.0
+        self._bench = bench
+        self._spec: ModelSpec | None = None
+        self._gradient = False
+        self._stored = 0
+        self._parameters: Parameters | None = None
+
+    async def configure(
+        self, spec: ModelSpec, *, gradient: bool = False, stored_samples: int = 0
+    ) -> None:
+        self._bench.count("configure")
+        need = memory_needed(spec)
+        taken = need.online_bytes + gradient * need.gradient_bytes
+        taken += stored_samples * need.sample_bytes
+        if taken > self.identity.memory_bytes:
+            raise ModelDoesNotFit(taken, self.identity.memory_bytes)
+        self._spec, self._gradient, self._stored = spec, gradient, stored_samples
+        self._parameters = None
+
+    async def write_parameters(self, parameters: Parameters) -> None:
+        self._bench.count("write")
+        self._parameters = parameters.copy()
+
+    async def train(self, phase: Phase, samples: Samples) -> Trained:
+        self._bench.count("train")
+        assert self._spec is not None
+        assert self._parameters is not None
+        assert phase.batch_size == 1 or self._gradient
+        assert phase.passes == 1 or phase.samples <= self._stored
+        self.busy_seconds = 0.5
+        return make_learner(self._spec).train(self._parameters, samples, phase)
+
+    async def train_on_sensor(self, phase: Phase, seed: int) -> Trained:
+        assert self._spec is not None
+        inputs = np.full((phase.samples, self._spec.inputs), seed * 2.0**-32, np.float32)
+        return await self.train(phase, Samples(inputs, inputs[:, : self._spec.outputs]))
+
+    async def read_parameters(self) -> Parameters:
+        self._bench.count("read")
+        assert self._parameters is not None
+        return self._parameters.copy()
+
+    async def counters(self) -> None:
+        self._bench.count("counters")
+
+    async def close(self) -> None:
+        self._bench.closed += 1
