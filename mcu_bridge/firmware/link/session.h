@@ -25,8 +25,8 @@
  * Ownership: the caller owns the session, the application and the line; the latter two must stay as they are as long as
  * the session is used. Nothing is to be released.
  *
- * Re-entrancy: one session, one thread. The callbacks may call the functions below the line "Transfers", not
- * link_session_take and link_session_pump.
+ * Re-entrancy: one session, one thread. Of the functions below, execute may call those for transfers and consume
+ * link_session_end and those that tell something; produce and the line may call none.
  *
  * Trust: frames may hold anything; the callbacks get lengths within the bounds stated.
  *

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1] / "learner")]
+sys.path.insert(0, str(Path(__file__).parents[1] / "learner"))  # vector_schema
+sys.path.insert(0, str(Path(__file__).parent))
 
 from link_in_c import build, load
 
