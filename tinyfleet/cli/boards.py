@@ -13,7 +13,6 @@ from tinyfleet.cli.console import note
 from tinyfleet.errors import InvalidInput
 
 DEFAULT_BOARD = "emulated://mps2-an386"
-_EMULATED = "emulated://"
 
 
 def ready_boards(url: str, count: int) -> list[str]:
@@ -23,9 +22,9 @@ def ready_boards(url: str, count: int) -> list[str]:
     """
     if count == 0:
         return []
-    _part("lines").parse_url(url)
-    if url.startswith(_EMULATED):
-        _build(url.removeprefix(_EMULATED).partition("?")[0])
+    place = _part("lines.url").parse_url(url)
+    if place.kind == "emulated":
+        _build(place.target)
     elif count > 1:
         raise InvalidInput(
             f"{url} is one board: give --mcus 1, or start one tinyfleet-agent with a --device each"
