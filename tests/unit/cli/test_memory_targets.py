@@ -1,6 +1,9 @@
 """`memory --target`: what fits a board, how many bytes are missing, and the number behind it."""
 
 import json
+import re
+import tomllib
+from pathlib import Path
 
 import pytest
 
@@ -14,6 +17,7 @@ from tinyfleet.learner.targets import (
 )
 from tinyfleet.model import builtin_model
 
+FIRMWARE = Path(__file__).resolve().parents[3] / "mcu_bridge/firmware"
 OMNIGLOT = ((28, 28, 1), 5, "softmax_cross_entropy")
 
 
@@ -81,3 +85,16 @@ def test_no_more_samples_are_promised_than_fit(name):
 
 def test_every_target_has_the_memory_of_one_source():
     assert {target.memory_bytes for target in TARGETS.values()} == {MEMORY_BYTES}
+
+
+def test_the_memory_is_what_every_board_s_budget_leaves():
+    budget = tomllib.loads((FIRMWARE / "budget.toml").read_text("utf-8"))
+    left = {name: TARGETS["nrf52840"].ram_bytes - board["ram"] for name, board in budget.items()}
+    assert left == dict.fromkeys(budget, MEMORY_BYTES)
+    assert {"mps2_an386", "nrf52840"} <= set(left)
+
+
+def test_the_firmware_as_a_process_has_a_board_s_memory():
+    source = (FIRMWARE / "port/host/process.c").read_text("utf-8")
+    ram, kept = re.search(r"#define FREE_BYTES \((\d+)u - (\d+)u\)", source).groups()
+    assert int(ram) - int(kept) == MEMORY_BYTES
