@@ -93,10 +93,13 @@ class Agent:
     def _boards(self) -> list[Member]:
         # What talks to boards is loaded only where there are some: an agent without stays small.
         from edge_agents.boards import Board, BoardMember, Ports
+        from mcu_bridge.lines.url import parse_url
 
         settings, data = self._settings, self._data
         thread, ports = WorkThread(), Ports()
         choices = [parse_device("device", text) for text in settings.device]
+        for choice in choices:
+            parse_url(choice.url)
         boards = [Board(choice.url, ports, settings.reconnect_s) for choice in choices]
         return [
             BoardMember(settings, choice, number, data, thread, board).run

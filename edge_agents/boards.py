@@ -52,10 +52,10 @@ class Ports:
         Raises Unreachable when a pattern has none.
         """
         line, mark, query = url.partition("?")
-        scheme, path = line.split("://", 1)
+        scheme, slashes, path = line.rpartition("://")
         if not glob.has_magic(path):
             return [url]
-        found = [f"{scheme}://{one}{mark}{query}" for one in _sorted_files(path)]
+        found = [f"{scheme}{slashes}{one}{mark}{query}" for one in _sorted_files(path)]
         free = [one for one in found if one not in self._taken]
         if not free:
             raise Unreachable(f"no free device file matches {path}: plug the board in")
@@ -160,7 +160,11 @@ class Board:
 
     async def _attempt(self, work: Callable[[Device], Awaitable[Result]]) -> Result:
         try:
-            return await work(await self._connected())
+            try:
+                device = await self._connected()
+            except (OSError, TinyFleetError) as error:  # whatever it is, no board is there now
+                raise Unreachable(str(error)) from None
+            return await work(device)
         except (Unreachable, BoardGone, asyncio.CancelledError):
             await self.close()
             raise

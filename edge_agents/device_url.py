@@ -16,15 +16,16 @@ NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")  # coordinator.proto, Hello.agent
 NAME_RULE = "1 to 64 letters, digits, '.', '_' or '-'"
 SAMPLES = ("task", "sensor")
 _MOST = 64
-_LINE = re.compile(r"[a-z]+://.+")
+_LINE = re.compile(r"([a-z]+://|/).+")
 
 
 @dataclass(frozen=True)
 class DeviceChoice:
     """A board to attend for.
 
-    url: of its line. name: in the fleet, empty when it is made from the agent's and the board's.
-    on_sensor: whether it trains on its own sensor instead of the agent's samples.
+    url: of its line, perhaps with a pattern of device files. name: in the fleet, empty when it is
+    made from the agent's and the board's. on_sensor: whether it trains on its own sensor instead of
+    the agent's samples.
     """
 
     url: str

@@ -42,6 +42,7 @@ class Visit:
         self.context = context
         self.heard: asyncio.Queue[co.AttendRequest] = asyncio.Queue()
         self.to_say: asyncio.Queue[co.AttendResponse | None] = asyncio.Queue()
+        self.left = asyncio.Event()
 
     def brief(self, run_id: str, spec: RunSpec) -> None:
         message = co.RunBrief(run_id=run_id, spec=run_to_message(spec))
@@ -90,6 +91,7 @@ class CoordinatorPeer(coordinator_pb2_grpc.CoordinatorServiceServicer):
             while (message := await visit.to_say.get()) is not None:
                 yield message
         finally:
+            visit.left.set()
             listening.cancel()
             await asyncio.gather(listening, return_exceptions=True)
 

@@ -1,6 +1,7 @@
-"""Lets the tests of this folder import `agent_peers`."""
+"""Lets the tests of this folder import `agent_peers`, and the board that the unit tests play."""
 
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent))
+HERE = Path(__file__).parent
+sys.path[:0] = [str(HERE), str(HERE.parents[1] / "unit" / "edge_agents")]

@@ -16,6 +16,7 @@ from tinyfleet.errors import InvalidInput
         ("emulated://host", DeviceChoice("emulated://host", "", on_sensor=False)),
         ("tcp://a:1?", DeviceChoice("tcp://a:1", "", on_sensor=False)),
         ("serial:///dev/x?baud=9", DeviceChoice("serial:///dev/x?baud=9", "", on_sensor=False)),
+        ("/dev/ttyACM*?name=b", DeviceChoice("/dev/ttyACM*", "b", on_sensor=False)),
         ("pty:///p?name=shed", DeviceChoice("pty:///p", "shed", on_sensor=False)),
         ("pty:///p?samples=sensor", DeviceChoice("pty:///p", "", on_sensor=True)),
         (
@@ -32,7 +33,7 @@ def test_what_is_not_the_agents_is_left_to_the_line(text: str, choice: DeviceCho
     ("text", "message"),
     [
         ("", "--device must be a URL like"),
-        ("/dev/ttyACM0", "--device must be a URL like"),
+        ("ttyACM0", "--device must be a URL like"),
         ("serial://", "--device must be a URL like"),
         ("pty:///a\nb", "--device must be a URL like"),
         ("pty:///a?name=", "name must be 1 to 64"),

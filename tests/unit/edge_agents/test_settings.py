@@ -41,7 +41,7 @@ def test_data_of_the_environment_is_honoured(tmp_path: Path) -> None:
         (("--engine", "gpu"), "auto, native, reference"),
         (("--reconnect-s", "0"), "at least 0.1"),
         (("--give-up-s", "-1"), "at least 0"),
-        (("--device", "/dev/ttyACM0"), "--device must be a URL like serial:"),
+        (("--device", "ttyACM0"), "--device must be a URL like serial:"),
         (("--data", "no/such/file"), "--data or TINYFLEET_DATA"),
         (("--nmae", "x"), "--nmae"),
     ],
