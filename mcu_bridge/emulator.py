@@ -1,8 +1,8 @@
-"""Runs a program for a Cortex-M4 under QEMU, as the board mps2-an386.
+"""QEMU's command lines for the board mps2-an386, a Cortex-M4F.
 
-The program reads and writes files of its working folder and ends the run with a status of its own.
-QEMU counts instructions (`-icount`), so a run takes the same time for the program however busy the
-host is.
+A program of the checks reads and writes files of its working folder and ends the run with a status
+of its own; QEMU counts instructions (`-icount`), so a run takes the same time for the program
+however busy the host is. The firmware has a serial line instead, and runs until it is ended.
 """
 
 from __future__ import annotations
@@ -19,12 +19,32 @@ INSTRUCTIONS_PER_TICK = 40  # SysTick at 25 MHz, one instruction a nanosecond (s
 FAULT_STATUS = 111  # MUST match PORT_FAULT_STATUS in firmware/port/port.h
 
 
-def emulator_command(program: Path) -> list[str]:
-    """The command that runs `program` (ELF); QEMU then ends with its parent, whatever happens."""
+_MACHINE = ["-M", BOARD, "-display", "none"]
+
+
+def _check_installed() -> None:
     if shutil.which(PROGRAM) is None:
         raise InvalidInput(f"{PROGRAM} is not installed; the package has the same name")
+
+
+def serial_command(program: Path, line: int, control: int) -> list[str]:
+    """The command that runs the firmware with its serial line, and QEMU's control, on open sockets.
+
+    line, control: file descriptors that the process inherits. There is no semihosting, so the
+    firmware reaches nothing of this machine but the line.
+    """
+    _check_installed()
+    serial = ["-chardev", f"socket,id=line,fd={line}", "-serial", "chardev:line"]
+    qmp = ["-chardev", f"socket,id=control,fd={control}", "-mon", "chardev=control,mode=control"]
+    kernel = ["-kernel", str(program.resolve())]
+    return [PROGRAM, *_MACHINE, "-nodefaults", *serial, *qmp, *kernel]
+
+
+def emulator_command(program: Path) -> list[str]:
+    """The command that runs `program` (ELF); QEMU then ends with its parent, whatever happens."""
+    _check_installed()
     guard = ["setpriv", "--pdeathsig", "KILL"] if shutil.which("setpriv") else []
-    machine = ["-M", BOARD, "-display", "none", "-monitor", "none", "-serial", "none"]
+    machine = [*_MACHINE, "-monitor", "none", "-serial", "none"]
     time = ["-icount", "shift=0,sleep=off"]
     host = ["-semihosting-config", "enable=on,target=native"]
     return [*guard, PROGRAM, *machine, *time, *host, "-kernel", str(program.resolve())]

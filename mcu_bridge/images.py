@@ -1,0 +1,116 @@
+"""The firmware's programs, built when they are asked for and when a source has changed.
+
+In a checkout they lie under build/firmware, as `make -C mcu_bridge/firmware` leaves them;
+installed, in the user's cache.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import tinyfleet
+from tinyfleet.errors import InvalidInput, one_line, unknown_name
+
+SOURCES = Path(__file__).resolve().parent / "firmware"
+_BUILD_S = 600.0  # our choice: it takes seconds
+
+
+@dataclass(frozen=True)
+class _Image:
+    """Where a board's program lies below the build folder, and what builds it: command, package."""
+
+    path: str
+    tools: tuple[tuple[str, str], ...]
+
+
+_MAKE = ("make", "make")
+_CROSS = (
+    _MAKE,
+    ("arm-none-eabi-gcc", "gcc-arm-none-eabi libnewlib-arm-none-eabi"),
+)
+_IMAGES = {
+    "mps2-an386": _Image("mps2_an386/tinyfleet.elf", _CROSS),
+    "nrf52840": _Image("nrf52840/tinyfleet.elf", _CROSS),
+    "host": _Image("host/tinyfleet_device", (_MAKE, ("cc", "gcc libc6-dev"))),
+}
+
+
+def firmware_image(board: str) -> Path:
+    """The program for `board` (mps2-an386, nrf52840 or host), built first when it is not fresh.
+
+    Blocks while it builds, and while another process does. Raises InvalidInput for another board,
+    for missing tools (naming the packages that have them) and for a build that fails.
+    """
+    if missing := missing_packages(board):
+        raise InvalidInput(
+            f"the firmware for {board} cannot be built here; install: {' '.join(missing)}"
+        )
+    folder = build_folder()
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # freed with the file
+        _make(board, folder, image_path(board))
+    return image_path(board)
+
+
+def image_path(board: str) -> Path:
+    """Where the program for `board` is, or will be when it has been built; never builds."""
+    if board not in _IMAGES:
+        raise unknown_name("board", board, _IMAGES)
+    return build_folder() / _IMAGES[board].path
+
+
+def missing_packages(board: str) -> list[str]:
+    """What has to be installed to build the program for `board`, as Debian names it."""
+    if board not in _IMAGES:
+        raise unknown_name("board", board, _IMAGES)
+    return [package for tool, package in _IMAGES[board].tools if shutil.which(tool) is None]
+
+
+def build_folder() -> Path:
+    """Where programs are built: of a checkout its own folder, else one in the user's cache."""
+    checkout = SOURCES.parents[1]
+    if (checkout / "pyproject.toml").is_file():
+        return checkout / "build" / "firmware"
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return cache / "tinyfleet" / f"firmware-{tinyfleet.__version__}"
+
+
+def _make(board: str, folder: Path, target: Path) -> None:
+    command = [
+        "make",
+        "-s",
+        "-C",
+        str(SOURCES),
+        f"BUILD={_below(folder)}",
+        f"PYTHON={sys.executable}",
+    ]
+    # A `make` above this one has settings of its own: its targets and jobs are not ours.
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("MAKE", "MFLAGS"))}
+    done = subprocess.run(
+        [*command, str(_below(target))],
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=_BUILD_S,
+        check=False,
+    )
+    if done.returncode != 0 or not target.is_file():
+        lines = [line for line in done.stderr.splitlines() if "error" in line.lower()]
+        reason = one_line(lines[0]) if lines else f"make ended with status {done.returncode}"
+        raise InvalidInput(
+            f"the firmware for {board} does not build: {reason}; all of it: make -C {SOURCES}"
+        )
+
+
+def _below(path: Path) -> Path:
+    """The path as the Makefile names it in a checkout, so that both make the same targets."""
+    checkout = SOURCES.parents[1]
+    return Path("../..") / path.relative_to(checkout) if path.is_relative_to(checkout) else path
