@@ -103,7 +103,7 @@ class FrameReader:
         payload = body[_HEAD.size : -_CRC.size]
         if version != LINK_VERSION:
             self.counters.wrong_version += 1
-        elif length != len(payload):
+        elif length != len(payload) or length > MAX_PAYLOAD:
             self.counters.malformed += 1
             return None
         else:

@@ -128,5 +128,5 @@ class Incoming:
         """The ACK for what is there, as a frame; asks to go back when there was a gap."""
         flags = AGAIN if again or self._gap else 0
         self._gap = False
-        limit = self.taken + WINDOW
+        limit = min(self.taken + WINDOW, self._total)
         return encode_frame(ACK, self._transfer, _ACK.pack(self.taken, limit, flags))
