@@ -37,6 +37,9 @@ void serial_lost(uint32_t bytes);
 uint32_t serial_next(const volatile uint8_t **bytes);
 void serial_sent(uint32_t count);
 
+/* Whether bytes wait for port_receive. */
+bool serial_has_received(void);
+
 /* Every interrupt that may matter to the program ends port_wait. */
 void wait_is_over(void);
 

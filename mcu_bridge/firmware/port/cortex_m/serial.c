@@ -40,6 +40,11 @@ void serial_sent(uint32_t count)
     wait_is_over();
 }
 
+bool serial_has_received(void)
+{
+    return ring_used(&received) > 0;
+}
+
 size_t port_receive(uint8_t *bytes, size_t room)
 {
     size_t count = 0;

@@ -16,7 +16,7 @@ void wait_is_over(void)
 void port_wait(void)
 {
     const uint32_t before = hold_interrupts();
-    if (!over) {
+    if (!over && !serial_has_received()) {
         __asm volatile("dsb\n\twfi" ::: "memory");
     }
     release_interrupts(before);
