@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
+import termios
 
 from mcu_bridge.errors import LineLost
 
@@ -23,6 +25,7 @@ class DescriptorLine:
         self._gone = gone
         self._arrived = bytearray()
         self._reader: asyncio.Future[None] | None = None
+        self._writer: asyncio.Future[None] | None = None
         self._listening = False
         self._lost: LineLost | None = None
         os.set_blocking(descriptor, False)
@@ -61,6 +64,8 @@ class DescriptorLine:
         if self._descriptor < 0:
             return
         self._lose("closed")
+        with contextlib.suppress(termios.error):  # else a terminal waits for what it cannot send
+            termios.tcflush(self._descriptor, termios.TCOFLUSH)
         os.close(self._descriptor)
         self._descriptor = -1
 
@@ -82,23 +87,25 @@ class DescriptorLine:
             self._lose("end of file")
             return
         self._arrived += data
-        self._wake()
+        _settle(self._reader)
         if len(self._arrived) > _MOST_WAITING:
             self._stop_listening()
 
-    def _wake(self) -> None:
-        if self._reader is not None and not self._reader.done():
-            self._reader.set_result(None)
-
     async def _until_writable(self) -> None:
         loop = asyncio.get_running_loop()
-        writable = loop.create_future()
-        loop.add_writer(self._descriptor, _settle, writable)
+        self._writer = loop.create_future()
+        loop.add_writer(self._descriptor, _settle, self._writer)
         try:
-            await writable
+            await self._writer
         finally:
+            self._stop_waiting_to_write()
+
+    def _stop_waiting_to_write(self) -> None:
+        if self._writer is not None:
             if self._descriptor >= 0:
-                loop.remove_writer(self._descriptor)
+                asyncio.get_running_loop().remove_writer(self._descriptor)
+            _settle(self._writer)
+            self._writer = None
 
     def _stop_listening(self) -> None:
         if self._listening:
@@ -109,9 +116,10 @@ class DescriptorLine:
         if self._lost is None:
             self._lost = LineLost(f"{self.name}: {self._gone} ({reason})")
         self._stop_listening()
-        self._wake()
+        self._stop_waiting_to_write()
+        _settle(self._reader)
 
 
-def _settle(future: asyncio.Future[None]) -> None:
-    if not future.done():
+def _settle(future: asyncio.Future[None] | None) -> None:
+    if future is not None and not future.done():
         future.set_result(None)
