@@ -243,7 +243,7 @@ void link_session_advance(link_session_t *session, uint32_t next)
 
 void link_session_end(link_session_t *session)
 {
-    if (session->direction == LINK_IN || session->direction == LINK_COUNT) {
+    if (!session->ended && (session->direction == LINK_IN || session->direction == LINK_COUNT)) {
         session->ended = true;
         owe_ack(session, 0);
     }

@@ -150,7 +150,7 @@ void link_session_open_count(link_session_t *session, uint32_t total);
 void link_session_advance(link_session_t *session, uint32_t next);
 
 /* No more of the transfer in, or of the count, is wanted; the host is told at the next pump. So it is when consume
- * returns false. */
+ * returns false. Once it has ended, or none is open, this does nothing. */
 void link_session_end(link_session_t *session);
 
 /* Whether all of the transfer opened last has been consumed, acknowledged or counted; also once it is closed. */

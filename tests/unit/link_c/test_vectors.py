@@ -3,86 +3,40 @@
 import copy
 import importlib.util
 import json
-from pathlib import Path
 
 import pytest
-from link_in_c import Session, encode, needs, read
+from link_in_c import needs
+from replay import (
+    DOCUMENT,
+    FOLDER,
+    FRAMES,
+    SESSIONS,
+    VALID,
+    replay_bytes,
+    replay_encoding,
+    replay_session,
+)
 from vector_schema import problems
 
-FOLDER = Path(__file__).parents[2] / "vectors"
-DOCUMENT = json.loads((FOLDER / "link.json").read_text("utf-8"))
 SCHEMA = json.loads((FOLDER / DOCUMENT["schema"]).read_text("utf-8"))
-FRAMES = {vector["id"]: vector for vector in DOCUMENT["frames"]}
-SESSIONS = {vector["id"]: vector for vector in DOCUMENT["sessions"]}
-VALID = {name: vector for name, vector in FRAMES.items() if vector["flags"] == ["valid"]}
 
 
 @needs("gcc")
 @pytest.mark.parametrize("vector", FRAMES.values(), ids=FRAMES)
 def test_bytes_bring_about_the_events(link, vector):
-    assert read(link, bytes.fromhex(vector["input"]["wire"])) == vector["expected"]["events"]
+    replay_bytes(link, vector)
 
 
 @needs("gcc")
 @pytest.mark.parametrize("vector", VALID.values(), ids=VALID)
 def test_a_valid_frame_is_encoded_as_it_is_there(link, vector):
-    (frame,) = vector["expected"]["events"]
-    wire = encode(link, frame["type"], frame["sequence"], bytes.fromhex(frame["payload"]))
-    assert wire.hex() == vector["input"]["wire"]
-
-
-class Scripted:
-    """An application that knows what it will be asked, and answers as the vector says."""
-
-    def __init__(self, given):
-        self.answers = list(given["application"])
-        self.ends_at = given["ends_at"]
-        self.consumed = []
-
-    def execute(self, session, command, payload):
-        answer = self.answers.pop(0)
-        assert (command, payload.hex()) == (answer["command"], answer["payload"])
-        if "opens" in answer:
-            opens = answer["opens"]
-            arguments = (opens["total"], *([opens["next"]] if opens["direction"] == "in" else []))
-            getattr(session, f"open_{opens['direction']}")(*arguments)
-        return bytes.fromhex(answer["response"])
-
-    def consume(self, offset, data):
-        assert data == self.produce(offset, len(data))
-        self.consumed.append(offset)
-        return offset < self.ends_at
-
-    def produce(self, offset, count):
-        return bytes((i + i // 256) % 256 for i in range(offset, offset + count))
-
-
-def do(session, step):
-    match step["do"]:
-        case "receive":
-            session.receive(bytes.fromhex(step["wire"]))
-        case "room":
-            session.room = step["value"]
-        case "advance":
-            session.advance(step["value"])
-        case other:
-            getattr(session, other)()
+    replay_encoding(link, vector)
 
 
 @needs("gcc")
 @pytest.mark.parametrize("vector", SESSIONS.values(), ids=SESSIONS)
 def test_a_session_answers_with_these_frames(link, vector):
-    given, expected = vector["input"], vector["expected"]
-    application = Scripted(given)
-    session = Session(link, application)
-    for step, sent in zip(given["steps"], expected["sent"], strict=True):
-        do(session, step)
-        assert [frame.hex() for frame in session.take_sent()] == sent, step["note"]
-    assert application.answers == []
-    assert application.consumed == expected["consumed"]
-    counters = session.counters
-    assert {name: counters[name] for name in expected["counters"]} == expected["counters"]
-    assert session.answered()
+    replay_session(link, vector)
 
 
 def test_the_file_keeps_its_schema():
