@@ -130,3 +130,21 @@ def resident_mb(pid: int) -> float:
     status = Path(f"/proc/{pid}/status").read_text("utf-8")
     (kilobytes,) = re.findall(r"VmRSS:\s+(\d+) kB", status)
     return int(kilobytes) / 1024
+
+
+async def test_agent_without_boards_loads_nothing_for_them() -> None:
+    program = """
+import asyncio, sys
+from edge_agents.agent import Agent
+from edge_agents.settings import AgentSettings
+agent = Agent(AgentSettings(coordinator='127.0.0.1:1', name='pi-1', give_up_s=0.1))
+try:
+    asyncio.run(agent.run(asyncio.Event()))
+except Exception as error:
+    print(type(error).__name__, [name for name in sys.modules if 'mcu' in name or 'serial' in name])
+"""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", program), cwd=ROOT, stdout=PIPE
+    )
+    said, _ = await asyncio.wait_for(process.communicate(), PATIENCE_S)
+    assert said.decode().strip() == "GaveUp []"
