@@ -23,6 +23,7 @@ STORES = [
     "services/*/migrations/*",
 ]
 COMMAND = ["tinyfleet/cli/*"]
+COMMANDS = [*COMMAND, "mcu_bridge/cli/*"]
 CLIENT = ["tinyfleet/client.py", "tinyfleet/telemetry_grpc.py"]  # what dials a service
 LOGS = ["tinyfleet/logs.py"]  # a log line has a time
 
@@ -33,10 +34,11 @@ MAY_IMPORT = {
     "grpc_reflection": [*MAINS],
     "sqlalchemy": STORES,
     "alembic": STORES,
-    "click": COMMAND,
-    "rich": COMMAND,
+    "click": COMMANDS,
+    "rich": COMMANDS,
     "matplotlib": ["tinyfleet/reports/*"],
     "rclpy": ["services/hosting/ros.py", "edge_agents/ros.py"],
+    "serial": ["mcu_bridge/lines/terminal.py"],  # the extra [mcu]
 }
 # The core library has no sockets, threads or clock; its command and its client have them all.
 NOT_IN_CORE = {"asyncio", "concurrent", "datetime", "multiprocessing", "selectors", "socket"} | {
@@ -79,6 +81,17 @@ def test_packages_import_only_what_the_contracts_allow(capsys: pytest.CaptureFix
 @pytest.mark.parametrize("library", MAY_IMPORT)
 def test_library_is_imported_only_where_it_belongs(library: str) -> None:
     assert offenders(library, MAY_IMPORT[library], PACKAGES) == []
+
+
+def test_only_the_bridge_s_commands_know_of_commands() -> None:
+    """Else click would come into an agent behind the back of the contract on the bare install."""
+    found = []
+    for path in python_files():
+        name = path.relative_to(ROOT)
+        if name.parts[0] == "mcu_bridge" and not is_under(name, ["mcu_bridge/cli/*"]):
+            text = path.read_text(encoding="utf-8")
+            found += [str(name) for part in ("mcu_bridge.cli", "tinyfleet.cli") if part in text]
+    assert found == []
 
 
 @pytest.mark.parametrize("module", sorted(NOT_IN_CORE))
