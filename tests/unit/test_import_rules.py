@@ -38,7 +38,7 @@ MAY_IMPORT = {
     "rich": COMMANDS,
     "matplotlib": ["tinyfleet/reports/*"],
     "rclpy": ["services/hosting/ros.py", "edge_agents/ros.py"],
-    "serial": ["mcu_bridge/lines/terminal.py"],  # the extra [mcu]
+    "serial": ["mcu_bridge/lines/terminal.py", "mcu_bridge/cli/presence.py"],  # the extra [mcu]
 }
 # The core library has no sockets, threads or clock; its command and its client have them all.
 NOT_IN_CORE = {"asyncio", "concurrent", "datetime", "multiprocessing", "selectors", "socket"} | {
