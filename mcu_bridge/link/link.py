@@ -304,6 +304,7 @@ class Link:
                 timer.moved(incoming.taken, self._now())
                 progress(incoming.taken)
             if blocks:
+                timer.heard(self._now())
                 await self._acknowledge(incoming, timer)
             elif self._is_overdue(timer):
                 await self._acknowledge(incoming, timer, again=True)
@@ -330,7 +331,7 @@ class Link:
         self.counters.repeated += again
         await self._write([incoming.ack(again)], timer.give_up_at, timer.patience_s)
         if not incoming.done:
-            timer.asked(incoming.taken + 1, self._now())
+            timer.asked(incoming.allowed, self._now())
 
     async def _poll(self, transfer: int, timer: ReplyTimer) -> None:
         self.counters.polls += 1

@@ -46,6 +46,10 @@ class ReplyTimer:
         self._due = now + self._wait_s
         self.give_up_at = now + self.patience_s
 
+    def heard(self, now: float) -> None:
+        """The other side sends, if nothing new: to ask again now would only make it send more."""
+        self._due = max(self._due, now + self._wait_s)
+
     def lapsed(self, now: float) -> bool:
         """Whether it is time to ask again; the next wait is then twice as long."""
         if now < self._due:

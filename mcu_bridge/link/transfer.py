@@ -109,6 +109,11 @@ class Incoming:
     def done(self) -> bool:
         return self.taken >= self._total
 
+    @property
+    def allowed(self) -> int:
+        """Up to where the next ACK lets the board send: the answer to that ACK ends here."""
+        return min(self.taken + WINDOW, self._total)
+
     def content(self) -> bytes:
         """What has arrived."""
         return bytes(self._content)
