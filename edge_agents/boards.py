@@ -165,7 +165,7 @@ class Board:
             except (OSError, TinyFleetError) as error:  # whatever it is, no board is there now
                 raise Unreachable(str(error)) from None
             return await work(device)
-        except (Unreachable, BoardGone, asyncio.CancelledError):
+        except (Unreachable, BoardGone):
             await self.close()
             raise
 

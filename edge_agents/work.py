@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import logging
 from collections import OrderedDict, deque
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -158,7 +158,7 @@ class Work:
             log.error("unexpected error", exc_info=error, extra=_named(assignment))
             await self._refuse(assignment, "internal error; the agent's log has the details", True)
         finally:
-            self._current, self._deadline = "", None
+            self._current = ""
             self._rested.set()
 
     async def _refuse(
@@ -176,8 +176,31 @@ class Work:
         plan = plan_from_message(assignment.plan)
         start = await self._start(assignment, run.spec)
         draw = SlotSamples(run.source, run.spec.seed, assignment.round, assignment.slot)
-        outcome = await run.trainer.train(start, plan, draw)
+        outcome = await self._train(run.trainer, start, plan, draw)
         return TrainedUpdate(_header(assignment, plan, outcome), outcome.delta)
+
+    async def _train(
+        self, trainer: Trainer, start: Parameters, plan: TrainingPlan, draw: SlotSamples
+    ) -> Outcome:
+        """Train; where that can be stopped, a withdrawal stops it."""
+        if not trainer.can_be_stopped:
+            return await trainer.train(start, plan, draw)
+        try:
+            async with self._until_withdrawn():
+                return await trainer.train(start, plan, draw)
+        except TimeoutError:
+            if not self._withdrawn:
+                raise
+            raise NotNow("it is no longer wanted") from None
+
+    @contextlib.asynccontextmanager
+    async def _until_withdrawn(self, limit_s: float | None = None) -> AsyncIterator[None]:
+        """Raises TimeoutError after `limit_s`, or once the assignment is withdrawn."""
+        try:
+            async with asyncio.timeout(0.0 if self._withdrawn else limit_s) as self._deadline:
+                yield
+        finally:
+            self._deadline = None
 
     async def _ready(self, run_id: str) -> PreparedRun:
         """The run, prepared; only the last few stay in memory."""
@@ -208,7 +231,7 @@ class Work:
         limit_s = (assignment.deadline_ms or 60_000) / 1000.0
         backoff = Backoff(1.0, self._clock)
         with _not_now_after_the_deadline():
-            async with asyncio.timeout(limit_s) as self._deadline:
+            async with self._until_withdrawn(limit_s):
                 while True:
                     with contextlib.suppress(Lost):
                         return await self._fetch_once(assignment, spec)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from typing import ClassVar
 
 import numpy as np
 
@@ -29,6 +30,8 @@ class LocalTrainer:
     drawing included. So the estimate holds for every model, engine and processor, and a
     device that slows down goes back to the thread by itself.
     """
+
+    can_be_stopped: ClassVar[bool] = False  # the C learner returns when it is done
 
     def __init__(
         self, learner: Learner, thread: WorkThread, timer: Callable[[], float] = time.perf_counter

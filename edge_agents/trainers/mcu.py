@@ -7,7 +7,7 @@ what a Cortex-M4 has, and the difference has the same bits wherever it is made.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Protocol, TypeVar
+from typing import ClassVar, Protocol, TypeVar
 
 import numpy as np
 
@@ -45,6 +45,8 @@ class McuTrainer:
     A board that restarts or falls silent gets the whole plan again, on the same samples. `seconds`
     of an outcome is the time in the learner by the board's own clock, the line excluded.
     """
+
+    can_be_stopped: ClassVar[bool] = True
 
     def __init__(
         self, board: AttachedBoard, spec: ModelSpec, thread: WorkThread, on_sensor: bool = False

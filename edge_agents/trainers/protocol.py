@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from tinyfleet.learner.protocol import Samples
 from tinyfleet.model.spec import Parameters
@@ -42,7 +42,12 @@ class Outcome:
 
 
 class Trainer(Protocol):
-    """Trains one model. Asynchronous, so that a device that computes by itself is awaited."""
+    """Trains one model. Asynchronous, so that a device that computes by itself is awaited.
+
+    can_be_stopped: whether a cancelled `train` really ends, and leaves the target to the next one.
+    """
+
+    can_be_stopped: ClassVar[bool]
 
     async def train(self, start: Parameters, plan: TrainingPlan, draw: Draw) -> Outcome:
         """Run `plan` from `start`, which stays as it is, on `draw(plan.samples)`.

@@ -278,6 +278,21 @@ async def test_withdrawal_ends_the_wait_for_a_model() -> None:
         assert visit.heard.empty()  # nothing to decline
 
 
+async def test_withdrawal_of_work_whose_model_was_fetched_is_harmless() -> None:
+    async with fleet() as f:
+        f.aggregator.model = START
+        visit = await f.visit()
+        visit.brief(RUN, SPEC)
+        withdrawn = visit.assign(RUN, 0, LONG_PLAN, None)
+        while not f.aggregator.fetches:  # noqa: ASYNC110 - a peer, not an event
+            await asyncio.sleep(0.001)
+        await asyncio.sleep(0.02)
+        visit.withdraw(withdrawn)
+        wanted = visit.assign(RUN, 1, PLAN, START)
+        assert (await f.update())[0].assignment_id == wanted
+        assert f.coordinator.visits.empty()  # it never had to come again
+
+
 async def test_model_that_is_gone_is_declined_for_this_time() -> None:
     async with fleet() as f:
         visit = await f.visit()

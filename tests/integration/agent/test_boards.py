@@ -173,6 +173,21 @@ async def test_board_that_is_gone_leaves_the_fleet_and_comes_back(
     ]
 
 
+async def test_withdrawn_work_frees_a_board_at_once() -> None:
+    async with attached(Bench(slow_at={3: 1000.0})) as a:
+        visit = await a.visit()
+        visit.brief(RUN, SPEC)
+        withdrawn = visit.assign(RUN, 0, PLAN, START)
+        while len(a.bench.calls) < 3:  # noqa: ASYNC110 - a board, not an event
+            await asyncio.sleep(0.001)
+        visit.withdraw(withdrawn)
+        visit.assign(RUN, 1, PLAN, START)
+        header, data = await a.update()
+        assert (header.round, data) == (1, expected_delta(1).astype("<f4").tobytes())
+        assert visit.heard.empty()  # nothing to decline
+        assert len(a.bench.opened) == 1
+
+
 async def test_idle_board_that_vanishes_is_missed() -> None:
     async with attached() as a:
         visit = await a.visit()

@@ -5,6 +5,7 @@ It keeps to the interface of `mcu_bridge.device.Device`, as far as an agent uses
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -42,11 +43,15 @@ def identity(board: str = "fake", memory_bytes: int = 200_000) -> DeviceIdentity
 
 @dataclass
 class Bench:
-    """Where boards are plugged in. plugged: whether one is there. fail_at: call -> what happens."""
+    """Where boards are plugged in.
+
+    plugged: whether one is there. fail_at: call -> what happens. slow_at: call -> seconds it takes.
+    """
 
     who: DeviceIdentity = field(default_factory=identity)
     plugged: bool = True
     fail_at: dict[int, str] = field(default_factory=dict)
+    slow_at: dict[int, float] = field(default_factory=dict)
     calls: list[str] = field(default_factory=list)
     opened: list[str] = field(default_factory=list)
     closed: int = 0
@@ -57,8 +62,9 @@ class Bench:
             raise FAILURES["unplugged"]
         return FakeDevice(self)
 
-    def count(self, call: str) -> None:
+    async def count(self, call: str) -> None:
         self.calls.append(call)
+        await asyncio.sleep(self.slow_at.get(len(self.calls), 0.0))
         if not self.plugged:
             raise FAILURES["unplugged"]
         if failure := self.fail_at.get(len(self.calls)):
@@ -80,7 +86,7 @@ class FakeDevice:
     async def configure(
         self, spec: ModelSpec, *, gradient: bool = False, stored_samples: int = 0
     ) -> None:
-        self._bench.count("configure")
+        await self._bench.count("configure")
         need = memory_needed(spec)
         taken = need.online_bytes + gradient * need.gradient_bytes
         taken += stored_samples * need.sample_bytes
@@ -90,11 +96,11 @@ class FakeDevice:
         self._parameters = None
 
     async def write_parameters(self, parameters: Parameters) -> None:
-        self._bench.count("write")
+        await self._bench.count("write")
         self._parameters = parameters.copy()
 
     async def train(self, phase: Phase, samples: Samples) -> Trained:
-        self._bench.count("train")
+        await self._bench.count("train")
         assert self._spec is not None
         assert self._parameters is not None
         assert phase.batch_size == 1 or self._gradient
@@ -108,12 +114,12 @@ class FakeDevice:
         return await self.train(phase, Samples(inputs, inputs[:, : self._spec.outputs]))
 
     async def read_parameters(self) -> Parameters:
-        self._bench.count("read")
+        await self._bench.count("read")
         assert self._parameters is not None
         return self._parameters.copy()
 
     async def counters(self) -> None:
-        self._bench.count("counters")
+        await self._bench.count("counters")
 
     async def close(self) -> None:
         self._bench.closed += 1

@@ -145,7 +145,7 @@ async def test_refusal_is_passed_on_and_the_board_stays() -> None:
     assert len(bench.opened) == 1
 
 
-async def test_cancelled_work_leaves_no_open_connection() -> None:
+async def test_cancelled_work_leaves_the_board_to_the_next() -> None:
     bench = Bench()
     board = board_on(bench)
     await board.find()
@@ -155,8 +155,9 @@ async def test_cancelled_work_leaves_no_open_connection() -> None:
     assert board.is_in_use
     working.cancel()
     await asyncio.gather(working, return_exceptions=True)
-    assert (bench.closed, board.is_in_use) == (1, False)
+    assert not board.is_in_use
     assert await board.use(probe) == "fake"
+    assert (len(bench.opened), bench.closed) == (1, 0)
 
 
 async def test_work_waits_for_the_work_before_it() -> None:
