@@ -18,7 +18,6 @@ import tinyfleet
 from tinyfleet.errors import InvalidInput, one_line, unknown_name
 
 SOURCES = Path(__file__).resolve().parent / "firmware"
-_BUILD_S = 600.0  # our choice: it takes seconds
 
 
 @dataclass(frozen=True)
@@ -52,10 +51,16 @@ def firmware_image(board: str) -> Path:
             f"the firmware for {board} cannot be built here; install: {' '.join(missing)}"
         )
     folder = build_folder()
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # freed with the file
-        _make(board, folder, image_path(board))
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with (folder / "lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # freed with the file
+            _make(board, folder, image_path(board))
+    except OSError as error:
+        raise InvalidInput(
+            f"the firmware cannot be built in {folder}: {error.strerror};"
+            " make it writable, or set XDG_CACHE_HOME to another folder"
+        ) from None
     return image_path(board)
 
 
@@ -83,14 +88,8 @@ def build_folder() -> Path:
 
 
 def _make(board: str, folder: Path, target: Path) -> None:
-    command = [
-        "make",
-        "-s",
-        "-C",
-        str(SOURCES),
-        f"BUILD={_below(folder)}",
-        f"PYTHON={sys.executable}",
-    ]
+    settings = [f"BUILD={_below(folder)}", f"PYTHON={sys.executable}"]
+    command = ["make", "-s", f"-j{os.cpu_count() or 1}", "-C", str(SOURCES), *settings]
     # A `make` above this one has settings of its own: its targets and jobs are not ours.
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("MAKE", "MFLAGS"))}
     done = subprocess.run(
@@ -99,7 +98,6 @@ def _make(board: str, folder: Path, target: Path) -> None:
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=_BUILD_S,
         check=False,
     )
     if done.returncode != 0 or not target.is_file():

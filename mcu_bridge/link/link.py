@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from itertools import count
 from random import Random
 from types import TracebackType
 from typing import NamedTuple
@@ -37,7 +38,7 @@ from mcu_bridge.link.frame import (
     ReaderCounters,
     encode_frame,
 )
-from mcu_bridge.link.timer import ReplyTimer
+from mcu_bridge.link.timer import ReplyTime, ReplyTimer
 from mcu_bridge.link.transfer import ENDED, Incoming, Outgoing, ack_from_bytes
 
 Progress = Callable[[int], None]
@@ -51,7 +52,8 @@ _INBOX = 64  # frames that wait for the operation: four windows; more come from 
 class Patience:
     """How long the host waits, in seconds. All are our choice.
 
-    first_s: before the first repeat of a command; each further wait is twice as long, to 2 s.
+    first_s: before the first repeat, as long as nothing is known of the board's pace; later it is
+    learned, but not below `least_s`. Each further wait is twice as long.
     answer_s: for a command in all; then NoAnswer.
     progress_s: for a transfer to move on; then NoAnswer. A board that trains between two blocks
     is silent meanwhile, so a caller that knows of slow samples gives `send` more.
@@ -60,6 +62,7 @@ class Patience:
     first_s: float = 0.25
     answer_s: float = 5.0
     progress_s: float = 10.0
+    least_s: float = 0.03
 
 
 @dataclass
@@ -127,6 +130,10 @@ class Link:
         self._listener: asyncio.Task[None] | None = None
         self._lost: LineLost | None = None
         self._unanswered: Request | None = None
+        first_s, least_s = self.patience.first_s, self.patience.least_s
+        self._commands = ReplyTime(first_s, least_s)
+        self._sending = ReplyTime(first_s, least_s)
+        self._receiving = ReplyTime(first_s, least_s)
 
     @property
     def received(self) -> ReaderCounters:
@@ -170,7 +177,7 @@ class Link:
         patience_s = self.patience.progress_s if patience_s is None else patience_s
         async with self._operation():
             outgoing = Outgoing(transfer, data, start, limit)
-            timer = ReplyTimer(self.patience.first_s, patience_s, self._now())
+            timer = ReplyTimer(self._sending, patience_s, self._now())
             await self._send(outgoing, transfer, timer, progress or _unheard)
             return Sent(outgoing.taken, outgoing.ended)
 
@@ -189,7 +196,7 @@ class Link:
         patience_s = self.patience.progress_s if patience_s is None else patience_s
         async with self._operation():
             incoming = Incoming(transfer, total)
-            timer = ReplyTimer(self.patience.first_s, patience_s, self._now())
+            timer = ReplyTimer(self._receiving, patience_s, self._now())
             await self._receive(incoming, transfer, timer, progress or _unheard)
             return incoming.content()
 
@@ -243,19 +250,30 @@ class Link:
         self, wire: bytes, sequence: int, types: Iterable[int], patience_s: float
     ) -> Frame:
         """Send a frame until one of the types comes back with its number."""
-        pause_s = self.patience.first_s
+        pause_s = self._commands.wait_s
         give_up_at = self._now() + patience_s
-        while True:
+        for repeat in count():
+            self.counters.repeated += repeat > 0
+            asked_at = self._now()
             await self._write([wire], give_up_at, patience_s)
-            until = min(give_up_at, self._now() + pause_s)
-            while self._now() < until:
-                for frame in await self._frames(until):
-                    if frame.sequence == sequence and frame.type in types:
-                        return frame
+            frame = await self._answer(sequence, types, min(give_up_at, self._now() + pause_s))
+            if frame is not None:
+                if repeat == 0:
+                    self._commands.measure(self._now() - asked_at)
+                return frame
             if self._now() >= give_up_at:
-                raise self._silent(patience_s)
+                break
             pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
-            self.counters.repeated += 1
+        raise self._silent(patience_s)
+
+    async def _answer(self, sequence: int, types: Iterable[int], until: float) -> Frame | None:
+        while True:
+            frames = await self._frames(until)
+            for frame in frames:
+                if frame.sequence == sequence and frame.type in types:
+                    return frame
+            if not frames and self._now() >= until:
+                return None
 
     # ---- Transfers
 

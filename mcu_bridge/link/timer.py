@@ -2,25 +2,44 @@
 
 from __future__ import annotations
 
-SHORTEST_S = 0.03  # our choice: ten times what an emulated board takes, and a busy host's hiccup
-LONGEST_S = 5.0
+LONGEST_S = 5.0  # between two questions of a transfer; our choice
+
+
+class ReplyTime:
+    """What an answer takes: its smoothed time plus four deviations (RFC 6298), in seconds.
+
+    `wait_s` is `first_s` until something was measured, and never below `least_s`.
+    """
+
+    def __init__(self, first_s: float, least_s: float) -> None:
+        self.wait_s = first_s
+        self._least_s = least_s
+        self._smoothed_s: float | None = None
+        self._deviation_s = 0.0
+
+    def measure(self, sample_s: float) -> None:
+        """An answer took that long; do not tell of answers to a repeated question (Karn's rule)."""
+        if self._smoothed_s is None:
+            self._smoothed_s, self._deviation_s = sample_s, sample_s / 2
+        else:
+            self._deviation_s += (abs(sample_s - self._smoothed_s) - self._deviation_s) / 4
+            self._smoothed_s += (sample_s - self._smoothed_s) / 8
+        self.wait_s = max(self._least_s, self._smoothed_s + 4 * self._deviation_s)
 
 
 class ReplyTimer:
-    """When to ask again, and when to give up; times are seconds of the caller's clock.
+    """When a transfer asks again, and when it gives up; times are seconds of the caller's clock.
 
-    The wait is the smoothed time of an answer plus four deviations (RFC 6298), and doubles each
-    time that it passes without progress. Without progress for `patience_s`, it is given up.
+    Each time that the wait passes without progress it doubles. Without progress for `patience_s`,
+    the transfer is given up.
     """
 
-    def __init__(self, first_s: float, patience_s: float, now: float) -> None:
+    def __init__(self, time: ReplyTime, patience_s: float, now: float) -> None:
         self.patience_s = patience_s
         self.give_up_at = now + patience_s
         self.lapses = 0  # in a row
-        self._wait_s = first_s
-        self._due = now + first_s
-        self._smoothed_s: float | None = None
-        self._deviation_s = 0.0
+        self._time = time
+        self._due = now + time.wait_s
         self._asked: tuple[int, float] | None = None
 
     @property
@@ -34,21 +53,21 @@ class ReplyTimer:
             self._asked = (mark, now)
 
     def repeated(self) -> None:
-        """An answer could now be to either: it is not timed (Karn's rule)."""
+        """An answer could now be to either: it is not timed."""
         self._asked = None
 
     def moved(self, mark: int, now: float) -> None:
         """There was progress, up to `mark`."""
         if self._asked is not None and mark >= self._asked[0]:
-            self._measure(now - self._asked[1])
+            self._time.measure(now - self._asked[1])
             self._asked = None
         self.lapses = 0
-        self._due = now + self._wait_s
+        self._due = now + self._time.wait_s
         self.give_up_at = now + self.patience_s
 
     def heard(self, now: float) -> None:
         """The other side sends, if nothing new: to ask again now would only make it send more."""
-        self._due = max(self._due, now + self._wait_s)
+        self._due = max(self._due, now + self._time.wait_s)
 
     def lapsed(self, now: float) -> bool:
         """Whether it is time to ask again; the next wait is then twice as long."""
@@ -56,13 +75,5 @@ class ReplyTimer:
             return False
         self.lapses += 1
         self._asked = None
-        self._due = now + min(LONGEST_S, self._wait_s * 2.0**self.lapses)
+        self._due = now + min(LONGEST_S, self._time.wait_s * 2.0**self.lapses)
         return True
-
-    def _measure(self, sample_s: float) -> None:
-        if self._smoothed_s is None:
-            self._smoothed_s, self._deviation_s = sample_s, sample_s / 2
-        else:
-            self._deviation_s += (abs(sample_s - self._smoothed_s) - self._deviation_s) / 4
-            self._smoothed_s += (sample_s - self._smoothed_s) / 8
-        self._wait_s = max(SHORTEST_S, self._smoothed_s + 4 * self._deviation_s)

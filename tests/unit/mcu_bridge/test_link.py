@@ -17,6 +17,7 @@ from mcu_bridge.errors import (
 )
 from mcu_bridge.link.frame import ACK, DATA, IDENTIFY, MAX_WIRE, POLL
 from mcu_bridge.link.link import Link, Patience
+from mcu_bridge.link.timer import ReplyTime, ReplyTimer
 from mcu_bridge.noise import Noise, NoisyLine
 
 SOON = Patience(first_s=0.02, answer_s=5.0, progress_s=5.0)
@@ -185,7 +186,6 @@ async def test_bytes_of_any_length_arrive(link, board, length):
     content = content_of(length)
     assert await send(link, content) == (length, False)
     assert board.content == content
-    assert link.counters.repeated == 0
 
 
 async def test_no_more_is_sent_than_the_board_has_room_for(link, board):
@@ -264,7 +264,6 @@ async def test_a_transfer_that_the_board_does_not_know_is_refused(link, board):
 async def test_bytes_of_any_length_are_received(link, board, length):
     content = content_of(length)
     assert await receive(link, board, content) == content
-    assert link.counters.repeated == 0
 
 
 async def test_lost_blocks_and_acks_are_asked_for_again(link, board, seed):
@@ -297,6 +296,48 @@ async def test_a_poll_tells_how_far_a_phase_is(link, board):
 async def test_a_poll_without_a_transfer_is_refused(link, board):
     with pytest.raises(DeviceRefused, match="no such transfer"):
         await link.poll(1)
+
+
+# ---- timers
+
+
+async def test_nothing_is_repeated_over_a_good_line(board):
+    async with Link(board, Patience(first_s=5.0, least_s=5.0)) as link:
+        await link.command(IDENTIFY)
+        content = content_of(20_000)
+        await send(link, content)
+        assert await receive(link, board, content) == content
+        assert (link.counters.repeated, link.counters.polls) == (0, 0)
+
+
+def test_the_wait_follows_how_fast_answers_come():
+    time = ReplyTime(first_s=0.25, least_s=0.03)
+    for _ in range(50):
+        time.measure(0.2)
+    assert 0.2 <= time.wait_s < 0.21
+    for _ in range(100):
+        time.measure(0.001)
+    assert time.wait_s == 0.03
+
+
+def test_waits_double_until_something_moves():
+    timer = ReplyTimer(ReplyTime(first_s=1.0, least_s=0.03), patience_s=20.0, now=0.0)
+    asked_at = [now / 10 for now in range(200) if timer.lapsed(now / 10)]
+    assert asked_at == [1.0, 3.0, 7.0, 12.0, 17.0]
+    timer.moved(252, now=19.0)
+    assert (timer.until, timer.give_up_at) == (20.0, 39.0)
+
+
+def test_answers_to_repeated_questions_are_not_timed():
+    time = ReplyTime(first_s=1.0, least_s=0.03)
+    timer = ReplyTimer(time, patience_s=20.0, now=0.0)
+    timer.asked(252, now=0.0)
+    timer.repeated()
+    timer.moved(252, now=0.5)
+    assert time.wait_s == 1.0
+    timer.asked(504, now=0.5)
+    timer.moved(504, now=0.6)
+    assert time.wait_s == pytest.approx(0.1 + 4 * 0.05)
 
 
 # ---- over a bad line
