@@ -21,7 +21,7 @@ setup: .venv/ready ## make .venv, install the locked dependencies and the projec
 node_modules/ready: package-lock.json
 	@dev/setup lint
 
-demo: setup ## a real federation of eight agents, then of agents and two boards, in under three minutes
+demo: setup ## eight agents, then four and two emulated boards, in under three minutes
 	@dev/demo
 
 test: setup ## the whole test suite
