@@ -288,6 +288,7 @@ class Link:
                 timer.moved(outgoing.taken, self._now())
                 progress(outgoing.taken)
             elif self._is_overdue(timer):
+                outgoing.polled()
                 await self._poll(transfer, timer)
 
     async def _send_blocks(self, outgoing: Outgoing, timer: ReplyTimer) -> None:

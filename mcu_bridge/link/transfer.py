@@ -46,6 +46,7 @@ class Outgoing:
         self._data = memoryview(data).cast("B")
         self._limit = limit
         self._position = start
+        self._polled_at: int | None = None
         self.taken = start
         self.sent = start
         self.repeated = 0
@@ -82,8 +83,19 @@ class Outgoing:
         moved = ack.next > self.taken or limit > self._limit or bool(ack.flags & ENDED)
         self.taken, self._limit = ack.next, limit
         self.ended = self.ended or bool(ack.flags & ENDED)
-        self._position = ack.next if ack.flags & AGAIN else max(self._position, ack.next)
+        goes_back = ack.flags & AGAIN and not self._answers_poll(ack.next)
+        self._position = ack.next if goes_back else max(self._position, ack.next)
         return moved
+
+    def polled(self) -> None:
+        """A POLL follows what was sent; its answer says AGAIN even when nothing is missing."""
+        self._polled_at = self._position
+
+    def _answers_poll(self, next: int) -> bool:
+        """Whether all that was sent before the POLL is there: what came after it is on its way."""
+        nothing_missing = self._polled_at is not None and next >= self._polled_at
+        self._polled_at = None
+        return nothing_missing
 
     def _is_possible(self, next: int) -> bool:
         whole = next % BLOCK == 0 or next == len(self._data)
