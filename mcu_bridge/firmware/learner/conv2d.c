@@ -217,17 +217,17 @@ LEARNER_INLINE reach_t reach_of_tap(const learner_layer_t *layer, uint32_t tap, 
 }
 
 /* One gradient is finished in registers and then used up: no memory grows with the parameters. */
-LEARNER_INLINE void settle(float *target, const float *sum, float rate, bool accumulate, uint32_t width)
+LEARNER_INLINE void settle(float *target, const float *sum, float rate, uint32_t width)
 {
     LEARNER_VECTOR
     for (uint32_t j = 0; j < width; j++) {
-        target[j] = accumulate ? target[j] + sum[j] : target[j] - rate * sum[j];
+        target[j] = target[j] - rate * sum[j];
     }
 }
 
 /* The weights of one tap, `count` input channels from x and dy's filters on. */
 LEARNER_INLINE void tap_channels(conv_t conv, float *target, const float *x, const float *dy, reach_t rows,
-                                 reach_t columns, uint32_t count, float rate, bool accumulate, uint32_t width)
+                                 reach_t columns, uint32_t count, float rate, uint32_t width)
 {
     const learner_layer_t *layer = conv.layer;
     float sum[TOGETHER][LEARNER_WIDEST] = {{0.0f}};
@@ -247,12 +247,12 @@ LEARNER_INLINE void tap_channels(conv_t conv, float *target, const float *x, con
         }
     }
     for (uint32_t c = 0; c < count; c++) {
-        settle(target + c * conv.filters, sum[c], rate, accumulate, width);
+        settle(target + c * conv.filters, sum[c], rate, width);
     }
 }
 
 LEARNER_INLINE void tap_gradient(conv_t conv, float *target, const float *x, const float *dy, uint32_t ky, uint32_t kx,
-                                 float rate, bool accumulate, uint32_t width)
+                                 float rate, uint32_t width)
 {
     const learner_layer_t *layer = conv.layer;
     const reach_t rows = reach_of_tap(layer, ky, layer->in_height, layer->out_height);
@@ -265,22 +265,22 @@ LEARNER_INLINE void tap_gradient(conv_t conv, float *target, const float *x, con
     x += (iy * layer->in_width + ix) * conv.channels;
     uint32_t c = 0;
     for (; c + TOGETHER <= conv.channels; c += TOGETHER) {
-        tap_channels(conv, target + c * conv.filters, x + c, dy, rows, columns, TOGETHER, rate, accumulate, width);
+        tap_channels(conv, target + c * conv.filters, x + c, dy, rows, columns, TOGETHER, rate, width);
     }
     for (; c < conv.channels; c++) {
-        tap_channels(conv, target + c * conv.filters, x + c, dy, rows, columns, 1u, rate, accumulate, width);
+        tap_channels(conv, target + c * conv.filters, x + c, dy, rows, columns, 1u, rate, width);
     }
 }
 
 LEARNER_INLINE void weight_gradient_block(conv_t conv, float *target, const float *x, const float *dy, float rate,
-                                          bool accumulate, uint32_t start, uint32_t width)
+                                          uint32_t start, uint32_t width)
 {
     float sum[LEARNER_WIDEST] = {0.0f};
     target += start;
     dy += start;
     for (uint32_t ky = 0; ky < conv.kernel; ky++) {
         for (uint32_t kx = 0; kx < conv.kernel; kx++, target += conv.channels * conv.filters) {
-            tap_gradient(conv, target, x, dy, ky, kx, rate, accumulate, width);
+            tap_gradient(conv, target, x, dy, ky, kx, rate, width);
         }
     }
     for (uint32_t p = 0; p < conv.pixels; p++, dy += conv.filters) {
@@ -289,21 +289,12 @@ LEARNER_INLINE void weight_gradient_block(conv_t conv, float *target, const floa
             sum[j] += dy[j];
         }
     }
-    settle(target, sum, rate, accumulate, width);
+    settle(target, sum, rate, width);
 }
 
-LEARNER_HOT void learner_conv2d_update(const learner_layer_t *layer, float *parameters, const float *x, const float *dy,
+LEARNER_HOT void learner_conv2d_update(const learner_layer_t *layer, float *target, const float *x, const float *dy,
                                        float rate)
 {
     const conv_t conv = conv_of(layer);
-    LEARNER_IN_BLOCKS(conv.filters, start, width,
-                      weight_gradient_block(conv, parameters, x, dy, rate, false, start, width))
-}
-
-LEARNER_HOT void learner_conv2d_accumulate(const learner_layer_t *layer, float *gradient, const float *x,
-                                           const float *dy)
-{
-    const conv_t conv = conv_of(layer);
-    LEARNER_IN_BLOCKS(conv.filters, start, width,
-                      weight_gradient_block(conv, gradient, x, dy, 0.0f, true, start, width))
+    LEARNER_IN_BLOCKS(conv.filters, start, width, weight_gradient_block(conv, target, x, dy, rate, start, width))
 }

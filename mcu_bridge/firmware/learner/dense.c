@@ -68,11 +68,11 @@ LEARNER_HOT void learner_dense_input_gradient(const learner_layer_t *layer, cons
     }
 }
 
-LEARNER_HOT void learner_dense_update(const learner_layer_t *layer, float *parameters, const float *x, const float *dy,
+LEARNER_HOT void learner_dense_update(const learner_layer_t *layer, float *target, const float *x, const float *dy,
                                       float rate)
 {
     const uint32_t outputs = layer->out_channels;
-    float *restrict row = parameters;
+    float *restrict row = target;
     for (uint32_t i = 0; i < layer->in_channels; i++, row += outputs) {
         const float step = rate * x[i];
         if (x[i] == 0.0f) {
@@ -81,21 +81,4 @@ LEARNER_HOT void learner_dense_update(const learner_layer_t *layer, float *param
         learner_descend(row, dy, step, outputs);
     }
     learner_descend(row, dy, rate, outputs);
-}
-
-LEARNER_HOT void learner_dense_accumulate(const learner_layer_t *layer, float *gradient, const float *x, const float *dy)
-{
-    const uint32_t outputs = layer->out_channels;
-    float *restrict row = gradient;
-    for (uint32_t i = 0; i < layer->in_channels; i++, row += outputs) {
-        if (x[i] == 0.0f) {
-            continue;
-        }
-        for (uint32_t j = 0; j < outputs; j++) {
-            row[j] = row[j] + x[i] * dy[j];
-        }
-    }
-    for (uint32_t j = 0; j < outputs; j++) {
-        row[j] = row[j] + dy[j];
-    }
 }

@@ -87,17 +87,17 @@ LEARNER_HOT void learner_depthwise_input_gradient(const learner_layer_t *layer, 
     }
 }
 
-LEARNER_INLINE void settle(float *target, const float *sum, float rate, bool accumulate, uint32_t width)
+LEARNER_INLINE void settle(float *target, const float *sum, float rate, uint32_t width)
 {
     LEARNER_VECTOR
     for (uint32_t j = 0; j < width; j++) {
-        target[j] = accumulate ? target[j] + sum[j] : target[j] - rate * sum[j];
+        target[j] = target[j] - rate * sum[j];
     }
 }
 
 /* The gradient of one tap, or of the biases where `tap` is kernel * kernel. */
 LEARNER_INLINE void tap_block(const learner_layer_t *layer, float *target, const float *x, const float *dy,
-                              uint32_t tap, float rate, bool accumulate, uint32_t start, uint32_t width)
+                              uint32_t tap, float rate, uint32_t start, uint32_t width)
 {
     const bool is_bias = tap == (uint32_t)layer->kernel * layer->kernel;
     const uint32_t ky = tap / layer->kernel;
@@ -122,26 +122,13 @@ LEARNER_INLINE void tap_block(const learner_layer_t *layer, float *target, const
             }
         }
     }
-    settle(target + tap * layer->in_channels + start, sum, rate, accumulate, width);
+    settle(target + tap * layer->in_channels + start, sum, rate, width);
 }
 
-LEARNER_INLINE void gradient_of_all(const learner_layer_t *layer, float *target, const float *x, const float *dy,
-                                    float rate, bool accumulate)
+LEARNER_HOT void learner_depthwise_update(const learner_layer_t *layer, float *target, const float *x, const float *dy,
+                                          float rate)
 {
     for (uint32_t tap = 0; tap <= (uint32_t)layer->kernel * layer->kernel; tap++) {
-        LEARNER_IN_BLOCKS(layer->in_channels, start, width,
-                          tap_block(layer, target, x, dy, tap, rate, accumulate, start, width))
+        LEARNER_IN_BLOCKS(layer->in_channels, start, width, tap_block(layer, target, x, dy, tap, rate, start, width))
     }
-}
-
-LEARNER_HOT void learner_depthwise_update(const learner_layer_t *layer, float *parameters, const float *x,
-                                          const float *dy, float rate)
-{
-    gradient_of_all(layer, parameters, x, dy, rate, false);
-}
-
-LEARNER_HOT void learner_depthwise_accumulate(const learner_layer_t *layer, float *gradient, const float *x,
-                                              const float *dy)
-{
-    gradient_of_all(layer, gradient, x, dy, 0.0f, true);
 }

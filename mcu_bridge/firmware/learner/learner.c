@@ -4,8 +4,7 @@
 /* What happens to the gradient of each weight: it changes the parameters at once, or adds to a batch's sum. */
 typedef struct {
     float *target; /* the parameters, or the gradient of the batch */
-    float rate;
-    bool accumulate;
+    float rate;    /* of learning, or LEARNER_ADD */
 } learner_sink_t;
 
 static const float *output_of(const learner_t *learner, uint32_t index, const float *x)
@@ -78,27 +77,9 @@ static void learn(const learner_layer_t *layer, const learner_sink_t *sink, uint
 {
     float *target = sink->target + start;
     switch (layer->kind) {
-    case LEARNER_DENSE:
-        if (sink->accumulate) {
-            learner_dense_accumulate(layer, target, x, dy);
-        } else {
-            learner_dense_update(layer, target, x, dy, sink->rate);
-        }
-        break;
-    case LEARNER_CONV2D:
-        if (sink->accumulate) {
-            learner_conv2d_accumulate(layer, target, x, dy);
-        } else {
-            learner_conv2d_update(layer, target, x, dy, sink->rate);
-        }
-        break;
-    case LEARNER_DEPTHWISE_CONV2D:
-        if (sink->accumulate) {
-            learner_depthwise_accumulate(layer, target, x, dy);
-        } else {
-            learner_depthwise_update(layer, target, x, dy, sink->rate);
-        }
-        break;
+    case LEARNER_DENSE: learner_dense_update(layer, target, x, dy, sink->rate); break;
+    case LEARNER_CONV2D: learner_conv2d_update(layer, target, x, dy, sink->rate); break;
+    case LEARNER_DEPTHWISE_CONV2D: learner_depthwise_update(layer, target, x, dy, sink->rate); break;
     default: break;
     }
 }
@@ -175,7 +156,7 @@ void learner_sample_loss(const learner_t *learner, const float *parameters, cons
 learner_status_t learner_train_sample(const learner_t *learner, float *parameters, const float *x, const float *t,
                                       float rate, uint64_t trainable, float *loss)
 {
-    const learner_sink_t sink = {parameters, rate, false};
+    const learner_sink_t sink = {parameters, rate};
     *loss = forward_loss(learner, parameters, x, t);
     if (!is_usable(learner, x, *loss)) {
         return LEARNER_DIVERGED;
@@ -187,7 +168,7 @@ learner_status_t learner_train_sample(const learner_t *learner, float *parameter
 learner_status_t learner_accumulate_gradient(const learner_t *learner, const float *parameters, const float *x,
                                              const float *t, uint64_t trainable, float *gradient, float *loss)
 {
-    const learner_sink_t sink = {gradient, 0.0f, true};
+    const learner_sink_t sink = {gradient, LEARNER_ADD};
     *loss = forward_loss(learner, parameters, x, t);
     if (!is_usable(learner, x, *loss)) {
         return LEARNER_DIVERGED;

@@ -60,23 +60,23 @@ uint32_t learner_biases(const learner_layer_t *layer);
 bool learner_is_in_place(const learner_layer_t *layer);
 
 /* forward: y from x. input_gradient: dx from dy; where skip_zeros, dx is 0 wherever x is 0 (a ReLU
- * below discards those anyway). update: parameters -= rate * gradient. accumulate: gradient += gradient. */
+ * below discards those anyway). update: target -= rate * gradient, where target is the parameters, or a batch's
+ * gradient with LEARNER_ADD for the rate. */
+#define LEARNER_ADD (-1.0f) /* exact: t - (-1 * g) has the bits of t + g, also where one of them is a zero */
+
 void learner_dense_forward(const learner_layer_t *layer, const float *parameters, const float *x, float *y);
 void learner_dense_input_gradient(const learner_layer_t *layer, const float *parameters, const float *x, bool skip_zeros,
                                   const float *dy, float *dx);
-void learner_dense_update(const learner_layer_t *layer, float *parameters, const float *x, const float *dy, float rate);
-void learner_dense_accumulate(const learner_layer_t *layer, float *gradient, const float *x, const float *dy);
+void learner_dense_update(const learner_layer_t *layer, float *target, const float *x, const float *dy, float rate);
 
 void learner_conv2d_forward(const learner_layer_t *layer, const float *parameters, const float *x, float *y);
 void learner_conv2d_input_gradient(const learner_layer_t *layer, const float *parameters, const float *x, bool skip_zeros,
                                    const float *dy, float *dx);
-void learner_conv2d_update(const learner_layer_t *layer, float *parameters, const float *x, const float *dy, float rate);
-void learner_conv2d_accumulate(const learner_layer_t *layer, float *gradient, const float *x, const float *dy);
+void learner_conv2d_update(const learner_layer_t *layer, float *target, const float *x, const float *dy, float rate);
 
 void learner_depthwise_forward(const learner_layer_t *layer, const float *parameters, const float *x, float *y);
 void learner_depthwise_input_gradient(const learner_layer_t *layer, const float *parameters, const float *dy, float *dx);
-void learner_depthwise_update(const learner_layer_t *layer, float *parameters, const float *x, const float *dy, float rate);
-void learner_depthwise_accumulate(const learner_layer_t *layer, float *gradient, const float *x, const float *dy);
+void learner_depthwise_update(const learner_layer_t *layer, float *target, const float *x, const float *dy, float rate);
 
 void learner_max_pool_forward(const learner_layer_t *layer, const float *x, float *y);
 void learner_max_pool_input_gradient(const learner_layer_t *layer, const float *x, const float *dy, float *dx);
