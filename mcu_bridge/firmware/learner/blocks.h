@@ -5,10 +5,17 @@
 #include "learner_internal.h"
 #include "m4f.h"
 
-/* How many neighbouring outputs are summed at once. A host keeps 32 in a few vector registers; a
- * Cortex-M4 has 32 single ones. TOGETHER such blocks are worked on side by side: independent sums hide
- * the latency of the adder. The choice never changes a bit: each output has its own sum. */
-#if defined(__arm__)
+#include <string.h>
+
+/* How many neighbouring outputs are summed at once. A host keeps 32 in a few vector registers, a Cortex-M4F 16 of
+ * its 32 single ones. TOGETHER such blocks are worked on side by side: independent sums hide the latency of a host's
+ * adder. A microcontroller's adder has none to hide; it takes blocks one by one, so that a branch can leave out those
+ * whose factor is zero. The choice never changes a bit: each output has its own sum. Tests build a host's library that
+ * goes one by one, too. */
+#if defined(LEARNER_ONE_BY_ONE) || (defined(__ARM_ARCH_PROFILE) && __ARM_ARCH_PROFILE == 'M')
+#define LEARNER_WIDEST 16u
+#define LEARNER_TOGETHER 1u
+#elif defined(__arm__)
 #define LEARNER_WIDEST 8u
 #define LEARNER_TOGETHER 2u
 #else
@@ -42,46 +49,67 @@
 /* Before a loop over a block or over the lanes: keep it a loop until the compiler turns it into
  * vectors. Unrolled first, gcc 12 pairs up values across loops and shuffles more than it computes. */
 #if defined(__ARM_ARCH_PROFILE) && __ARM_ARCH_PROFILE == 'M'
-#define LEARNER_VECTOR _Pragma("GCC unroll 8")
-#define LEARNER_UNROLLED _Pragma("GCC unroll 8")
+#define LEARNER_VECTOR _Pragma("GCC unroll 16")
 #elif defined(__GNUC__) && !defined(__clang__)
 #define LEARNER_VECTOR _Pragma("GCC unroll 1")
 #else
 #define LEARNER_VECTOR
 #endif
 
-#if !defined(LEARNER_UNROLLED)
-#define LEARNER_UNROLLED
-#endif
-
-/* A row of `width` values to read again and again: on a Cortex-M4F, a whole block is held in registers. Elsewhere, and
- * for what is left over, it is the row itself. */
-LEARNER_INLINE const float *learner_hold(float held[LEARNER_LANES], const float *row, uint32_t width)
+/* Whether a factor is left out because it adds nothing. A test of its bits takes a Cortex-M4 fewer instructions than
+ * one of its value; -0 adds nothing either, but is rare. */
+LEARNER_INLINE bool learner_is_skipped(const float *factor)
 {
-#if LEARNER_M4F
-    if (__builtin_constant_p(width) && width == LEARNER_LANES) {
-        learner_load8(held, row);
-        return held;
+    uint32_t bits;
+    memcpy(&bits, factor, sizeof bits);
+    return LEARNER_TOGETHER == 1u && bits == 0;
+}
+
+/* sum[width] += value * row[width]. */
+LEARNER_INLINE void learner_add_scaled(float *sum, float value, const float *row, uint32_t width)
+{
+    if (LEARNER_IN_EIGHTS(width)) {
+        LEARNER_UNROLLED
+        for (uint32_t j = 0; j < width; j += 8u) {
+            learner_add_scaled8(sum + j, value, row + j);
+        }
+        return;
     }
-#else
-    (void)held;
-    (void)width;
-#endif
-    return row;
+    LEARNER_VECTOR
+    for (uint32_t j = 0; j < width; j++) {
+        sum[j] += value * row[j];
+    }
 }
 
 /* row[count] -= step * slope[count], the end of a gradient. */
 LEARNER_INLINE void learner_descend(float *restrict row, const float *restrict slope, float step, uint32_t count)
 {
     uint32_t j = 0;
-#if LEARNER_M4F
-    for (; count - j >= LEARNER_LANES; j += LEARNER_LANES) {
+    for (; LEARNER_M4F && count - j >= 8u; j += 8u) {
         learner_descend8(row + j, slope + j, step);
     }
-#endif
     for (; j < count; j++) {
         row[j] = row[j] - step * slope[j];
     }
+}
+
+/* The part of a window that lies inside the image, along one side: taps [first, last). */
+typedef struct {
+    uint32_t first;
+    uint32_t last;
+} learner_inside_t;
+
+LEARNER_INLINE learner_inside_t learner_inside_of(const learner_layer_t *layer, uint32_t out, uint32_t side_in)
+{
+    const uint32_t start = out * layer->stride; /* counted from the padding's edge */
+    learner_inside_t inside = {0, layer->kernel};
+    if (start < layer->padding) {
+        inside.first = layer->padding - start;
+    }
+    if (side_in + layer->padding - start < layer->kernel) {
+        inside.last = side_in + layer->padding - start;
+    }
+    return inside;
 }
 
 LEARNER_INLINE void learner_clear(float *values, uint32_t count)
@@ -91,7 +119,39 @@ LEARNER_INLINE void learner_clear(float *values, uint32_t count)
     }
 }
 
-#define LEARNER_CHUNK 32u
+/* y[width] = sum[width] + bias[width], the end of an output. */
+LEARNER_INLINE void learner_add_bias(float *y, const float *sum, const float *bias, uint32_t width)
+{
+    if (LEARNER_IN_EIGHTS(width)) {
+        LEARNER_UNROLLED
+        for (uint32_t j = 0; j < width; j += 8u) {
+            learner_add_bias8(y + j, sum + j, bias + j);
+        }
+        return;
+    }
+    LEARNER_VECTOR
+    for (uint32_t j = 0; j < width; j++) {
+        y[j] = sum[j] + bias[j];
+    }
+}
+
+/* The end of a gradient that was summed in registers: no memory grows with the parameters. */
+LEARNER_INLINE void learner_settle(float *target, const float *sum, float rate, uint32_t width)
+{
+    if (LEARNER_IN_EIGHTS(width)) {
+        LEARNER_UNROLLED
+        for (uint32_t j = 0; j < width; j += 8u) {
+            learner_settle8(target + j, sum + j, rate);
+        }
+        return;
+    }
+    LEARNER_VECTOR
+    for (uint32_t j = 0; j < width; j++) {
+        target[j] = target[j] - rate * sum[j];
+    }
+}
+
+#define LEARNER_CHUNK (LEARNER_TOGETHER == 1u ? 1u : 32u)
 
 /* List the inputs [first, end), at most LEARNER_CHUNK, whose gradient is wanted, and set dx to 0 for all of them.
  * After a ReLU an input is not negative, and where it is 0 the ReLU discards the gradient.
@@ -111,25 +171,6 @@ LEARNER_INLINE uint32_t learner_list_used(uint32_t index[LEARNER_CHUNK + LEARNER
     return count;
 }
 
-#if LEARNER_M4F
-/* Lanes [first, first + 4) of each row. */
-LEARNER_INLINE void learner_lanes_add4(float lanes[LEARNER_TOGETHER][LEARNER_LANES], uint32_t first,
-                                       const float *const row[LEARNER_TOGETHER], uint32_t j, const float *dy)
-{
-    float gradient[4];
-    float weight[4];
-    learner_load4_low(gradient, dy + first);
-    LEARNER_UNROLLED
-    for (uint32_t r = 0; r < LEARNER_TOGETHER; r++) {
-        learner_load4_high(weight, row[r] + j + first);
-        LEARNER_UNROLLED
-        for (uint32_t lane = 0; lane < 4; lane++) {
-            lanes[r][first + lane] += weight[lane] * gradient[lane];
-        }
-    }
-}
-#endif
-
 /* LANES8 of docs/numerics.md, for LEARNER_TOGETHER rows at once: add row[r][j] * dy[j] to lane j mod 8 of r. */
 LEARNER_INLINE void learner_lanes_add(float lanes[LEARNER_TOGETHER][LEARNER_LANES],
                                       const float *const row[LEARNER_TOGETHER], const float *dy, uint32_t count)
@@ -138,10 +179,10 @@ LEARNER_INLINE void learner_lanes_add(float lanes[LEARNER_TOGETHER][LEARNER_LANE
     uint32_t j = 0;
     for (; left >= LEARNER_LANES; left -= LEARNER_LANES, j += LEARNER_LANES) {
         const float *gradient = dy + j;
-#if LEARNER_M4F
-        learner_lanes_add4(lanes, 0, row, j, gradient);
-        learner_lanes_add4(lanes, 4, row, j, gradient);
-#else
+        if (LEARNER_M4F) {
+            learner_add_products8(lanes[0], row[0] + j, gradient);
+            continue;
+        }
         for (uint32_t r = 0; r < LEARNER_TOGETHER; r++) {
             const float *weight = row[r] + j; /* a pointer: an index could wrap, which hides the run from the compiler */
             LEARNER_VECTOR
@@ -149,7 +190,6 @@ LEARNER_INLINE void learner_lanes_add(float lanes[LEARNER_TOGETHER][LEARNER_LANE
                 lanes[r][lane] += weight[lane] * gradient[lane];
             }
         }
-#endif
     }
     for (uint32_t r = 0; r < LEARNER_TOGETHER && left > 0; r++) {
         LEARNER_VECTOR

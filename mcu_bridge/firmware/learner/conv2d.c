@@ -9,13 +9,15 @@ typedef struct {
     uint32_t filters;
     uint32_t channels;
     uint32_t kernel;
+    uint32_t stride;
+    uint32_t out_width;
     uint32_t pixels; /* of the output */
 } conv_t;
 
 LEARNER_INLINE conv_t conv_of(const learner_layer_t *layer)
 {
     const conv_t conv = {layer, layer->out_channels, layer->in_channels, layer->kernel,
-                         (uint32_t)layer->out_height * layer->out_width};
+                         layer->stride, layer->out_width, (uint32_t)layer->out_height * layer->out_width};
     return conv;
 }
 
@@ -46,16 +48,16 @@ LEARNER_INLINE const float *under_tap(const learner_layer_t *layer, const float 
     return x + (row * layer->in_width + column) * layer->in_channels;
 }
 
-/* `count` <= TOGETHER output pixels from `first` on, filters [start, start + width). A tap outside
- * of the image reads a zero again and again: that adds nothing and keeps the pixels in step. */
+/* TOGETHER output pixels from `first` on, filters [start, start + width). A tap outside of the image reads
+ * a zero again and again: that adds nothing and keeps the pixels in step. */
 LEARNER_INLINE void forward_pixels(conv_t conv, const float *weights, const float *bias, const float *x, float *y,
-                                   uint32_t first, uint32_t count, uint32_t start, uint32_t width)
+                                   uint32_t first, uint32_t start, uint32_t width)
 {
     static const float outside = 0.0f;
     float sum[TOGETHER][LEARNER_WIDEST] = {{0.0f}};
     corner_t corner[TOGETHER];
     for (uint32_t p = 0; p < TOGETHER; p++) {
-        corner[p] = corner_of(conv.layer, first + (p < count ? p : 0));
+        corner[p] = corner_of(conv.layer, first + p);
     }
     const float *row = weights + start;
     for (uint32_t ky = 0; ky < conv.kernel; ky++) {
@@ -68,33 +70,50 @@ LEARNER_INLINE void forward_pixels(conv_t conv, const float *weights, const floa
                 mask[p] = tap != NULL ? UINT32_MAX : 0;
             }
             for (uint32_t c = 0; c < conv.channels; c++, row += conv.filters) {
-                float held[LEARNER_LANES];
-                const float *weight = learner_hold(held, row, width);
                 for (uint32_t p = 0; p < TOGETHER; p++) {
-                    const float value = in[p][c & mask[p]];
-                    LEARNER_VECTOR
-                    for (uint32_t j = 0; j < width; j++) {
-                        sum[p][j] += value * weight[j];
-                    }
+                    learner_add_scaled(sum[p], in[p][c & mask[p]], row, width);
                 }
             }
         }
     }
-    for (uint32_t p = 0; p < TOGETHER; p++) { /* a constant bound keeps the sums in registers */
-        float *out = y + (first + p) * conv.filters + start;
-        for (uint32_t j = 0; p < count && j < width; j++) {
-            out[j] = sum[p][j] + bias[start + j];
+    for (uint32_t p = 0; p < TOGETHER; p++) {
+        learner_add_bias(y + (first + p) * conv.filters + start, sum[p], bias + start, width);
+    }
+}
+
+/* One output pixel, without the taps in the padding. Along a row of a window the inputs lie one after another, and so
+ * do their weights. */
+LEARNER_INLINE void forward_pixel(conv_t conv, const float *weights, const float *bias, const float *x, float *y,
+                                  uint32_t pixel, uint32_t start, uint32_t width)
+{
+    const learner_layer_t *layer = conv.layer;
+    const corner_t corner = corner_of(layer, pixel);
+    const learner_inside_t rows = learner_inside_of(layer, pixel / layer->out_width, layer->in_height);
+    const learner_inside_t columns = learner_inside_of(layer, pixel % layer->out_width, layer->in_width);
+    const uint32_t run = (columns.last - columns.first) * conv.channels;
+    float sum[LEARNER_WIDEST] = {0.0f};
+    for (uint32_t ky = rows.first; ky < rows.last; ky++) {
+        const float *in = under_tap(layer, x, corner, ky, columns.first);
+        const float *row = weights + (ky * conv.kernel + columns.first) * conv.channels * conv.filters + start;
+        for (const float *end = in + run; in < end; in++, row += conv.filters) {
+            if (!learner_is_skipped(in)) {
+                learner_add_scaled(sum, *in, row, width);
+            }
         }
     }
+    learner_add_bias(y + pixel * conv.filters + start, sum, bias + start, width);
 }
 
 LEARNER_INLINE void forward_block(conv_t conv, const float *weights, const float *x, float *y, uint32_t start,
                                   uint32_t width)
 {
     const float *bias = weights + conv.kernel * conv.kernel * conv.channels * conv.filters;
-    for (uint32_t first = 0; first < conv.pixels; first += TOGETHER) {
-        const uint32_t left = conv.pixels - first;
-        forward_pixels(conv, weights, bias, x, y, first, left < TOGETHER ? left : TOGETHER, start, width);
+    uint32_t pixel = 0;
+    for (; TOGETHER > 1 && conv.pixels - pixel >= TOGETHER; pixel += TOGETHER) {
+        forward_pixels(conv, weights, bias, x, y, pixel, start, width);
+    }
+    for (; pixel < conv.pixels; pixel++) {
+        forward_pixel(conv, weights, bias, x, y, pixel, start, width);
     }
 }
 
@@ -106,27 +125,26 @@ LEARNER_HOT void learner_conv2d_forward(const learner_layer_t *layer, const floa
 
 /* ---- gradient of the input ---- */
 
-/* Along one side: the taps that reach one input position from inside the output. They are first,
- * first + stride, ... below last; `out` is the output position under the first, each next one is one less. */
+/* Along one side: the `count` taps that reach one input position from inside the output: first, first + stride, ...
+ * `out` is the output position under the first, each next one is one less. */
 typedef struct {
     uint32_t first;
-    uint32_t last;
+    uint32_t count;
     uint32_t out;
 } taps_t;
 
-LEARNER_INLINE taps_t taps_reaching(const learner_layer_t *layer, uint32_t at, uint32_t side_out)
+LEARNER_INLINE taps_t taps_reaching(conv_t conv, uint32_t at, uint32_t side_out)
 {
-    const uint32_t reach = at + layer->padding;
-    const uint32_t farthest = (side_out - 1u) * layer->stride; /* the last window's start */
-    taps_t taps = {reach % layer->stride, layer->kernel, 0};
+    const uint32_t reach = at + conv.layer->padding;
+    const uint32_t farthest = (side_out - 1u) * conv.stride; /* the last window's start */
+    const uint32_t last = reach + 1u < conv.kernel ? reach + 1u : conv.kernel;
+    taps_t taps = {reach % conv.stride, 0, 0};
     if (reach > farthest && reach - farthest > taps.first) {
         taps.first = reach - farthest;
     }
-    if (reach + 1u < taps.last) {
-        taps.last = reach + 1u;
-    }
-    if (taps.first < taps.last) {
-        taps.out = (reach - taps.first) / layer->stride;
+    if (taps.first < last) {
+        taps.count = (last - 1u - taps.first) / conv.stride + 1u;
+        taps.out = (reach - taps.first) / conv.stride;
     }
     return taps;
 }
@@ -137,23 +155,19 @@ LEARNER_INLINE void input_channels(conv_t conv, const float *weights, const floa
 {
     float lanes[TOGETHER][LEARNER_LANES] = {{0.0f}};
     float sum[TOGETHER];
-    uint32_t offset[TOGETHER];
-    const uint32_t stride = conv.layer->stride;
-    for (uint32_t c = 0; c < TOGETHER; c++) {
-        offset[c] = channel[c] * conv.filters;
-    }
-    uint32_t oy = rows.out;
-    for (uint32_t ky = rows.first; ky < rows.last; ky += stride, oy--) {
-        uint32_t at = (oy * conv.layer->out_width + columns.out) * conv.filters;
-        const float *tap = weights + (ky * conv.kernel + columns.first) * conv.channels * conv.filters;
-        for (uint32_t kx = columns.first; kx < columns.last; kx += stride) {
+    const uint32_t tap_step = conv.stride * conv.channels * conv.filters;
+    const uint32_t dy_step = conv.out_width * conv.filters;
+    uint32_t tap_row = (rows.first * conv.kernel + columns.first) * conv.channels * conv.filters;
+    uint32_t dy_row = (rows.out * conv.out_width + columns.out) * conv.filters;
+    for (uint32_t ky = rows.count; ky > 0; ky--, tap_row += conv.kernel * tap_step, dy_row -= dy_step) {
+        uint32_t tap = tap_row;
+        uint32_t at = dy_row;
+        for (uint32_t kx = columns.count; kx > 0; kx--, tap += tap_step, at -= conv.filters) {
             const float *row[TOGETHER];
             for (uint32_t c = 0; c < TOGETHER; c++) {
-                row[c] = tap + offset[c];
+                row[c] = weights + tap + channel[c] * conv.filters;
             }
             learner_lanes_add(lanes, row, dy + at, conv.filters);
-            at -= conv.filters; /* the next tap sees the input from one output further left */
-            tap += stride * conv.channels * conv.filters;
         }
     }
     learner_lanes_sum(lanes, sum);
@@ -178,9 +192,9 @@ LEARNER_HOT void learner_conv2d_input_gradient(const learner_layer_t *layer, con
 {
     const conv_t conv = conv_of(layer);
     for (uint32_t iy = 0; iy < layer->in_height; iy++) {
-        const taps_t rows = taps_reaching(layer, iy, layer->out_height);
+        const taps_t rows = taps_reaching(conv, iy, layer->out_height);
         for (uint32_t ix = 0; ix < layer->in_width; ix++) {
-            const taps_t columns = taps_reaching(layer, ix, layer->out_width);
+            const taps_t columns = taps_reaching(conv, ix, layer->out_width);
             for (uint32_t c = 0; c < conv.channels; c += LEARNER_CHUNK) {
                 const uint32_t end = conv.channels - c < LEARNER_CHUNK ? conv.channels : c + LEARNER_CHUNK;
                 input_chunk(conv, parameters, x, skip_zeros, dy, rows, columns, c, end, dx);
@@ -216,15 +230,6 @@ LEARNER_INLINE reach_t reach_of_tap(const learner_layer_t *layer, uint32_t tap, 
     return reach;
 }
 
-/* One gradient is finished in registers and then used up: no memory grows with the parameters. */
-LEARNER_INLINE void settle(float *target, const float *sum, float rate, uint32_t width)
-{
-    LEARNER_VECTOR
-    for (uint32_t j = 0; j < width; j++) {
-        target[j] = target[j] - rate * sum[j];
-    }
-}
-
 /* The weights of one tap, `count` input channels from x and dy's filters on. */
 LEARNER_INLINE void tap_channels(conv_t conv, float *target, const float *x, const float *dy, reach_t rows,
                                  reach_t columns, uint32_t count, float rate, uint32_t width)
@@ -236,18 +241,15 @@ LEARNER_INLINE void tap_channels(conv_t conv, float *target, const float *x, con
         const float *in = x + (oy - rows.first) * layer->in_width * step;
         const float *gradient = dy + (oy * layer->out_width + columns.first) * conv.filters;
         for (uint32_t ox = columns.first; ox < columns.last; ox++, in += step, gradient += conv.filters) {
-            float held[LEARNER_LANES];
-            const float *slope = learner_hold(held, gradient, width);
             for (uint32_t c = 0; c < count; c++) {
-                LEARNER_VECTOR
-                for (uint32_t j = 0; j < width; j++) {
-                    sum[c][j] += in[c] * slope[j];
+                if (!learner_is_skipped(in + c)) {
+                    learner_add_scaled(sum[c], in[c], gradient, width);
                 }
             }
         }
     }
     for (uint32_t c = 0; c < count; c++) {
-        settle(target + c * conv.filters, sum[c], rate, width);
+        learner_settle(target + c * conv.filters, sum[c], rate, width);
     }
 }
 
@@ -264,7 +266,7 @@ LEARNER_INLINE void tap_gradient(conv_t conv, float *target, const float *x, con
     }
     x += (iy * layer->in_width + ix) * conv.channels;
     uint32_t c = 0;
-    for (; c + TOGETHER <= conv.channels; c += TOGETHER) {
+    for (; TOGETHER > 1 && c + TOGETHER <= conv.channels; c += TOGETHER) {
         tap_channels(conv, target + c * conv.filters, x + c, dy, rows, columns, TOGETHER, rate, width);
     }
     for (; c < conv.channels; c++) {
@@ -289,7 +291,7 @@ LEARNER_INLINE void weight_gradient_block(conv_t conv, float *target, const floa
             sum[j] += dy[j];
         }
     }
-    settle(target, sum, rate, width);
+    learner_settle(target, sum, rate, width);
 }
 
 LEARNER_HOT void learner_conv2d_update(const learner_layer_t *layer, float *target, const float *x, const float *dy,

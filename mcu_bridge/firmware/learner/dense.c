@@ -9,21 +9,11 @@ LEARNER_INLINE void forward_block(const learner_layer_t *layer, const float *par
     const float *bias = parameters + layer->in_channels * outputs + start;
     float sum[LEARNER_WIDEST] = {0.0f};
     for (uint32_t i = 0; i < layer->in_channels; i++, row += outputs) {
-        const float value = x[i];
-        if (value == 0.0f) {
-            continue;
-        }
-        float held[LEARNER_LANES];
-        const float *weight = learner_hold(held, row, width);
-        LEARNER_VECTOR
-        for (uint32_t j = 0; j < width; j++) {
-            sum[j] += value * weight[j];
+        if (x[i] != 0.0f) {
+            learner_add_scaled(sum, x[i], row, width);
         }
     }
-    LEARNER_VECTOR
-    for (uint32_t j = 0; j < width; j++) {
-        y[start + j] = sum[j] + bias[j];
-    }
+    learner_add_bias(y + start, sum, bias, width);
 }
 
 LEARNER_HOT void learner_dense_forward(const learner_layer_t *layer, const float *parameters, const float *x, float *y)

@@ -1,25 +1,6 @@
 /* Depthwise 2-D convolution: one filter per channel, W[ky][kx][channel]. */
 #include "blocks.h"
 
-/* The part of a window that lies inside the image, along one side: taps [first, last). */
-typedef struct {
-    uint32_t first;
-    uint32_t last;
-} inside_t;
-
-LEARNER_INLINE inside_t inside_of(const learner_layer_t *layer, uint32_t out, uint32_t side_in)
-{
-    const uint32_t start = out * layer->stride; /* counted from the padding's edge */
-    inside_t inside = {0, layer->kernel};
-    if (start < layer->padding) {
-        inside.first = layer->padding - start;
-    }
-    if (side_in + layer->padding - start < layer->kernel) {
-        inside.last = side_in + layer->padding - start;
-    }
-    return inside;
-}
-
 /* The first channel of the input pixel under tap (ky, kx) of output pixel (oy, ox). */
 LEARNER_INLINE uint32_t under_tap(const learner_layer_t *layer, uint32_t oy, uint32_t ox, uint32_t ky, uint32_t kx)
 {
@@ -31,8 +12,8 @@ LEARNER_INLINE uint32_t under_tap(const learner_layer_t *layer, uint32_t oy, uin
 LEARNER_INLINE void forward_block(const learner_layer_t *layer, const float *weights, const float *bias, const float *x,
                                   float *y, uint32_t oy, uint32_t ox, uint32_t start, uint32_t width)
 {
-    const inside_t rows = inside_of(layer, oy, layer->in_height);
-    const inside_t columns = inside_of(layer, ox, layer->in_width);
+    const learner_inside_t rows = learner_inside_of(layer, oy, layer->in_height);
+    const learner_inside_t columns = learner_inside_of(layer, ox, layer->in_width);
     float sum[LEARNER_WIDEST] = {0.0f};
     for (uint32_t ky = rows.first; ky < rows.last; ky++) {
         for (uint32_t kx = columns.first; kx < columns.last; kx++) {
@@ -44,10 +25,7 @@ LEARNER_INLINE void forward_block(const learner_layer_t *layer, const float *wei
             }
         }
     }
-    LEARNER_VECTOR
-    for (uint32_t j = 0; j < width; j++) {
-        y[start + j] = sum[j] + bias[start + j];
-    }
+    learner_add_bias(y + start, sum, bias + start, width);
 }
 
 LEARNER_HOT void learner_depthwise_forward(const learner_layer_t *layer, const float *parameters, const float *x,
@@ -74,8 +52,8 @@ LEARNER_HOT void learner_depthwise_input_gradient(const learner_layer_t *layer, 
         for (uint32_t pixel = 0; pixel < (uint32_t)layer->out_height * layer->out_width; pixel++) {
             const uint32_t oy = pixel / layer->out_width;
             const uint32_t ox = pixel % layer->out_width;
-            const inside_t rows = inside_of(layer, oy, layer->in_height);
-            const inside_t columns = inside_of(layer, ox, layer->in_width);
+            const learner_inside_t rows = learner_inside_of(layer, oy, layer->in_height);
+            const learner_inside_t columns = learner_inside_of(layer, ox, layer->in_width);
             if (ky < rows.first || ky >= rows.last || kx < columns.first || kx >= columns.last) {
                 continue;
             }
@@ -84,14 +62,6 @@ LEARNER_HOT void learner_depthwise_input_gradient(const learner_layer_t *layer, 
                 in[c] += parameters[c] * dy[pixel * channels + c];
             }
         }
-    }
-}
-
-LEARNER_INLINE void settle(float *target, const float *sum, float rate, uint32_t width)
-{
-    LEARNER_VECTOR
-    for (uint32_t j = 0; j < width; j++) {
-        target[j] = target[j] - rate * sum[j];
     }
 }
 
@@ -105,9 +75,9 @@ LEARNER_INLINE void tap_block(const learner_layer_t *layer, float *target, const
     float sum[LEARNER_WIDEST] = {0.0f};
     const float *gradient = dy + start;
     for (uint32_t oy = 0; oy < layer->out_height; oy++) {
-        const inside_t rows = inside_of(layer, oy, layer->in_height);
+        const learner_inside_t rows = learner_inside_of(layer, oy, layer->in_height);
         for (uint32_t ox = 0; ox < layer->out_width; ox++, gradient += layer->out_channels) {
-            const inside_t columns = inside_of(layer, ox, layer->in_width);
+            const learner_inside_t columns = learner_inside_of(layer, ox, layer->in_width);
             if (is_bias) {
                 LEARNER_VECTOR
                 for (uint32_t j = 0; j < width; j++) {
@@ -122,7 +92,7 @@ LEARNER_INLINE void tap_block(const learner_layer_t *layer, float *target, const
             }
         }
     }
-    settle(target + tap * layer->in_channels + start, sum, rate, width);
+    learner_settle(target + tap * layer->in_channels + start, sum, rate, width);
 }
 
 LEARNER_HOT void learner_depthwise_update(const learner_layer_t *layer, float *target, const float *x, const float *dy,

@@ -13,23 +13,23 @@
 #define LEARNER_M4F 0
 #endif
 
+/* Before a loop of eight whose values shall stay in registers. */
+#if LEARNER_M4F
+#define LEARNER_UNROLLED _Pragma("GCC unroll 8")
+#else
+#define LEARNER_UNROLLED
+#endif
+
+/* Whether a block of `width` outputs is worked on in eights of registers. */
+#if LEARNER_M4F
+#define LEARNER_IN_EIGHTS(width) (__builtin_constant_p(width) && (width) % 8u == 0)
+#else
+#define LEARNER_IN_EIGHTS(width) false
+#endif
+
 #if LEARNER_M4F
 
-typedef float learner_four_t[4];
 typedef float learner_eight_t[8];
-
-#define LEARNER_LOAD4(name, a, b, c, d)                                                          \
-    LEARNER_INLINE void name(float *to, const float *from)                                       \
-    {                                                                                            \
-        register float r0 __asm(#a);                                                             \
-        register float r1 __asm(#b);                                                             \
-        register float r2 __asm(#c);                                                             \
-        register float r3 __asm(#d);                                                             \
-        __asm("vldmia %4, {" #a "-" #d "}"                                                       \
-              : "=t"(r0), "=t"(r1), "=t"(r2), "=t"(r3)                                           \
-              : "r"(from), "m"(*(const learner_four_t *)from));                                  \
-        to[0] = r0, to[1] = r1, to[2] = r2, to[3] = r3;                                          \
-    }
 
 #define LEARNER_LOAD8(name, a, b, c, d, e, f, g, h)                                              \
     LEARNER_INLINE void name(float *to, const float *from)                                       \
@@ -49,8 +49,6 @@ typedef float learner_eight_t[8];
         to[4] = r4, to[5] = r5, to[6] = r6, to[7] = r7;                                          \
     }
 
-LEARNER_LOAD4(learner_load4_low, s16, s17, s18, s19)
-LEARNER_LOAD4(learner_load4_high, s20, s21, s22, s23)
 LEARNER_LOAD8(learner_load8, s16, s17, s18, s19, s20, s21, s22, s23)
 LEARNER_LOAD8(learner_load8_high, s24, s25, s26, s27, s28, s29, s30, s31)
 
@@ -69,6 +67,75 @@ LEARNER_INLINE void learner_store8(float *to, const float *from)
           : "r"(to), "t"(r0), "t"(r1), "t"(r2), "t"(r3), "t"(r4), "t"(r5), "t"(r6), "t"(r7));
 }
 
+#else
+
+LEARNER_INLINE void learner_load8(float *to, const float *from)
+{
+    for (uint32_t j = 0; j < 8; j++) {
+        to[j] = from[j];
+    }
+}
+
+LEARNER_INLINE void learner_load8_high(float *to, const float *from)
+{
+    learner_load8(to, from);
+}
+
+LEARNER_INLINE void learner_store8(float *to, const float *from)
+{
+    learner_load8(to, from);
+}
+
+#endif
+
+/* sum[8] += value * row[8]. */
+LEARNER_INLINE void learner_add_scaled8(float *sum, float value, const float *row)
+{
+    float weight[8];
+    learner_load8(weight, row);
+    LEARNER_UNROLLED
+    for (uint32_t j = 0; j < 8; j++) {
+        sum[j] += value * weight[j];
+    }
+}
+
+/* sum[8] += a[8] * b[8]. */
+LEARNER_INLINE void learner_add_products8(float *sum, const float *a, const float *b)
+{
+    float left[8];
+    float right[8];
+    learner_load8(left, a);
+    learner_load8_high(right, b);
+    LEARNER_UNROLLED
+    for (uint32_t j = 0; j < 8; j++) {
+        sum[j] += left[j] * right[j];
+    }
+}
+
+/* y[8] = sum[8] + bias[8]. */
+LEARNER_INLINE void learner_add_bias8(float *y, const float *sum, const float *bias)
+{
+    float out[8];
+    learner_load8(out, bias);
+    LEARNER_UNROLLED
+    for (uint32_t j = 0; j < 8; j++) {
+        out[j] = sum[j] + out[j];
+    }
+    learner_store8(y, out);
+}
+
+/* target[8] -= rate * sum[8], the sums in registers. */
+LEARNER_INLINE void learner_settle8(float *target, const float *sum, float rate)
+{
+    float old[8];
+    learner_load8(old, target);
+    LEARNER_UNROLLED
+    for (uint32_t j = 0; j < 8; j++) {
+        old[j] = old[j] - rate * sum[j];
+    }
+    learner_store8(target, old);
+}
+
 /* row[8] -= step * slope[8]. */
 LEARNER_INLINE void learner_descend8(float *row, const float *slope, float step)
 {
@@ -76,12 +143,12 @@ LEARNER_INLINE void learner_descend8(float *row, const float *slope, float step)
     float gradient[8];
     learner_load8_high(gradient, slope);
     learner_load8(old, row);
-    _Pragma("GCC unroll 8")
+    LEARNER_UNROLLED
     for (uint32_t j = 0; j < 8; j++) {
         old[j] = old[j] - step * gradient[j];
     }
     learner_store8(row, old);
 }
 
-#endif
+
 #endif

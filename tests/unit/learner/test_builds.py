@@ -19,6 +19,7 @@ pytestmark = pytest.mark.slow
 SEED = 5
 PHASES = (Phase(30, 0.02), Phase(30, 0.05, batch_size=7, passes=2))
 ONE_VERSION = "-DLEARNER_NO_CLONES"
+ONE_BY_ONE = "-DLEARNER_ONE_BY_ONE"  # as on a microcontroller, which skips zeros and padding
 
 
 def trained_sha256(make):
@@ -35,6 +36,11 @@ def trained_sha256(make):
 @pytest.fixture(scope="module")
 def expected():
     return trained_sha256(ReferenceLearner)
+
+
+@pytest.fixture(scope="module")
+def one_by_one(tmp_path_factory):
+    return build(tmp_path_factory.mktemp("one_by_one"), "-O2", ONE_BY_ONE)
 
 
 @needs_gcc
@@ -59,7 +65,26 @@ def test_every_vector_width_gives_the_same_parameters(tmp_path, expected, flag):
 
 
 @needs_gcc
-def test_no_build_leaves_its_memory_or_the_language(tmp_path, expected):
+def test_zeros_and_padding_can_be_skipped(one_by_one, expected):
+    assert trained_sha256(lambda spec: NativeLearner(spec, one_by_one)) == expected
+
+
+@needs_gcc
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_a_weight_that_is_not_finite_is_reported_though_skipped(one_by_one, network, bad):
+    """A zero times it is NaN where it is not left out, and nothing where it is."""
+    parameters, samples = draw_parameters(network, SEED), draw_samples(network, 3, SEED)
+    samples.inputs[:] = 0.0
+    for placed in (layer for layer in network.placed if layer.weights):
+        given = parameters.copy()
+        given[placed.start] = bad
+        for learner in (NativeLearner(network, one_by_one), ReferenceLearner(network)):
+            assert not learner.train(given.copy(), samples, Phase(3, 0.1)).finite
+
+
+@needs_gcc
+@pytest.mark.parametrize("way", [(), (ONE_BY_ONE,)], ids=["together", "one by one"])
+def test_no_build_leaves_its_memory_or_the_language(tmp_path, expected, way):
     """AddressSanitizer and UndefinedBehaviorSanitizer watch a training in exact arenas."""
     runtime = subprocess.run(
         ["gcc", "-print-file-name=libasan.so"], capture_output=True, text=True, check=True
@@ -67,7 +92,8 @@ def test_no_build_leaves_its_memory_or_the_language(tmp_path, expected):
     if not Path(runtime).is_file():
         pytest.skip("gcc has no libasan.so here")
     checks = "-fsanitize=address,undefined"
-    library = build_file(tmp_path, "-O1", "-g", checks, "-fno-sanitize-recover=all")
+    flags = ("-O1", "-g", checks, "-fno-sanitize-recover=all", *way)
+    library = build_file(tmp_path, *flags)
     done = subprocess.run(
         [sys.executable, str(Path(__file__).with_name("exact_memory.py")), str(library)],
         env=os.environ
