@@ -56,13 +56,18 @@
 #define LEARNER_VECTOR
 #endif
 
-/* Whether a factor is left out because it adds nothing. A test of its bits takes a Cortex-M4 fewer instructions than
- * one of its value; -0 adds nothing either, but is rare. */
-LEARNER_INLINE bool learner_is_skipped(const float *factor)
+/* Whether a value is +0: a test of its bits takes a Cortex-M4 fewer instructions than one of its value. */
+LEARNER_INLINE bool learner_is_zero(const float *value)
 {
     uint32_t bits;
-    memcpy(&bits, factor, sizeof bits);
-    return LEARNER_TOGETHER == 1u && bits == 0;
+    memcpy(&bits, value, sizeof bits);
+    return bits == 0;
+}
+
+/* Whether a factor is left out because it adds nothing; -0 adds nothing either, but is rare. */
+LEARNER_INLINE bool learner_is_skipped(const float *factor)
+{
+    return LEARNER_TOGETHER == 1u && learner_is_zero(factor);
 }
 
 /* sum[width] += value * row[width]. */
@@ -154,7 +159,7 @@ LEARNER_INLINE void learner_settle(float *target, const float *sum, float rate, 
 #define LEARNER_CHUNK (LEARNER_TOGETHER == 1u ? 1u : 32u)
 
 /* List the inputs [first, end), at most LEARNER_CHUNK, whose gradient is wanted, and set dx to 0 for all of them.
- * After a ReLU an input is not negative, and where it is 0 the ReLU discards the gradient.
+ * What a ReLU let through is +0 or above, and where it is +0 the ReLU discards the gradient.
  * The last group of LEARNER_TOGETHER is filled up with its last entry: to compute one twice is harmless. */
 LEARNER_INLINE uint32_t learner_list_used(uint32_t index[LEARNER_CHUNK + LEARNER_TOGETHER], const float *x,
                                           bool skip_zeros, uint32_t first, uint32_t end, float *dx)
@@ -163,7 +168,7 @@ LEARNER_INLINE uint32_t learner_list_used(uint32_t index[LEARNER_CHUNK + LEARNER
     for (uint32_t i = first; i < end; i++) {
         dx[i] = 0.0f;
         index[count] = i;
-        count += !skip_zeros || x[i] > 0.0f; /* no branch: zeros come at random */
+        count += !skip_zeros || !learner_is_zero(x + i); /* no branch: zeros come at random */
     }
     for (uint32_t i = 0; i < LEARNER_TOGETHER && count > 0; i++) {
         index[count + i] = index[count - 1];
@@ -175,26 +180,28 @@ LEARNER_INLINE uint32_t learner_list_used(uint32_t index[LEARNER_CHUNK + LEARNER
 LEARNER_INLINE void learner_lanes_add(float lanes[LEARNER_TOGETHER][LEARNER_LANES],
                                       const float *const row[LEARNER_TOGETHER], const float *dy, uint32_t count)
 {
-    uint32_t left = count;
-    uint32_t j = 0;
-    for (; left >= LEARNER_LANES; left -= LEARNER_LANES, j += LEARNER_LANES) {
-        const float *gradient = dy + j;
-        if (LEARNER_M4F) {
-            learner_add_products8(lanes[0], row[0] + j, gradient);
-            continue;
-        }
+    const uint32_t left = count % LEARNER_LANES;
+    uint32_t eights = count / LEARNER_LANES;
+    const float *weight[LEARNER_TOGETHER];
+    for (uint32_t r = 0; r < LEARNER_TOGETHER; r++) {
+        weight[r] = row[r];
+    }
+    for (; LEARNER_M4F && eights > 0; eights--) {
+        learner_add_products8(lanes[0], &weight[0], &dy);
+    }
+    for (; eights > 0; eights--, dy += LEARNER_LANES) {
         for (uint32_t r = 0; r < LEARNER_TOGETHER; r++) {
-            const float *weight = row[r] + j; /* a pointer: an index could wrap, which hides the run from the compiler */
             LEARNER_VECTOR
             for (uint32_t lane = 0; lane < LEARNER_LANES; lane++) {
-                lanes[r][lane] += weight[lane] * gradient[lane];
+                lanes[r][lane] += weight[r][lane] * dy[lane];
             }
+            weight[r] += LEARNER_LANES;
         }
     }
     for (uint32_t r = 0; r < LEARNER_TOGETHER && left > 0; r++) {
         LEARNER_VECTOR
         for (uint32_t lane = 0; lane < LEARNER_LANES; lane++) {
-            lanes[r][lane] += lane < left ? row[r][j + lane] * dy[j + lane] : 0.0f;
+            lanes[r][lane] += lane < left ? weight[r][lane] * dy[lane] : 0.0f;
         }
     }
 }

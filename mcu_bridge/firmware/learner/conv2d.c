@@ -240,7 +240,7 @@ LEARNER_INLINE void tap_channels(conv_t conv, float *target, const float *x, con
     for (uint32_t oy = rows.first; oy < rows.last; oy++) {
         const float *in = x + (oy - rows.first) * layer->in_width * step;
         const float *gradient = dy + (oy * layer->out_width + columns.first) * conv.filters;
-        for (uint32_t ox = columns.first; ox < columns.last; ox++, in += step, gradient += conv.filters) {
+        for (uint32_t left = columns.last - columns.first; left > 0; left--, in += step, gradient += conv.filters) {
             for (uint32_t c = 0; c < count; c++) {
                 if (!learner_is_skipped(in + c)) {
                     learner_add_scaled(sum[c], in[c], gradient, width);

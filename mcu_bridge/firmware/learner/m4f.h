@@ -31,26 +31,46 @@
 
 typedef float learner_eight_t[8];
 
-#define LEARNER_LOAD8(name, a, b, c, d, e, f, g, h)                                              \
-    LEARNER_INLINE void name(float *to, const float *from)                                       \
-    {                                                                                            \
-        register float r0 __asm(#a);                                                             \
-        register float r1 __asm(#b);                                                             \
-        register float r2 __asm(#c);                                                             \
-        register float r3 __asm(#d);                                                             \
-        register float r4 __asm(#e);                                                             \
-        register float r5 __asm(#f);                                                             \
-        register float r6 __asm(#g);                                                             \
-        register float r7 __asm(#h);                                                             \
-        __asm("vldmia %8, {" #a "-" #h "}"                                                       \
-              : "=t"(r0), "=t"(r1), "=t"(r2), "=t"(r3), "=t"(r4), "=t"(r5), "=t"(r6), "=t"(r7)   \
-              : "r"(from), "m"(*(const learner_eight_t *)from));                                 \
-        to[0] = r0, to[1] = r1, to[2] = r2, to[3] = r3;                                          \
-        to[4] = r4, to[5] = r5, to[6] = r6, to[7] = r7;                                          \
-    }
+#define LEARNER_REGISTERS8(a, b, c, d, e, f, g, h) \
+    register float r0 __asm(#a);                   \
+    register float r1 __asm(#b);                   \
+    register float r2 __asm(#c);                   \
+    register float r3 __asm(#d);                   \
+    register float r4 __asm(#e);                   \
+    register float r5 __asm(#f);                   \
+    register float r6 __asm(#g);                   \
+    register float r7 __asm(#h)
 
-LEARNER_LOAD8(learner_load8, s16, s17, s18, s19, s20, s21, s22, s23)
-LEARNER_LOAD8(learner_load8_high, s24, s25, s26, s27, s28, s29, s30, s31)
+#define LEARNER_OUT8 "=t"(r0), "=t"(r1), "=t"(r2), "=t"(r3), "=t"(r4), "=t"(r5), "=t"(r6), "=t"(r7)
+
+#define LEARNER_COPY8(to) \
+    to[0] = r0, to[1] = r1, to[2] = r2, to[3] = r3, to[4] = r4, to[5] = r5, to[6] = r6, to[7] = r7
+
+LEARNER_INLINE void learner_load8(float *to, const float *from)
+{
+    LEARNER_REGISTERS8(s16, s17, s18, s19, s20, s21, s22, s23);
+    __asm("vldmia %8, {s16-s23}" : LEARNER_OUT8 : "r"(from), "m"(*(const learner_eight_t *)from));
+    LEARNER_COPY8(to);
+}
+
+/* These two move the pointer on by eight, which is free. */
+LEARNER_INLINE void learner_next8(float *to, const float **from)
+{
+    const float *at = *from;
+    LEARNER_REGISTERS8(s16, s17, s18, s19, s20, s21, s22, s23);
+    __asm("vldmia %8!, {s16-s23}" : LEARNER_OUT8, "+r"(at) : "m"(*(const learner_eight_t *)*from));
+    LEARNER_COPY8(to);
+    *from = at;
+}
+
+LEARNER_INLINE void learner_next8_high(float *to, const float **from)
+{
+    const float *at = *from;
+    LEARNER_REGISTERS8(s24, s25, s26, s27, s28, s29, s30, s31);
+    __asm("vldmia %8!, {s24-s31}" : LEARNER_OUT8, "+r"(at) : "m"(*(const learner_eight_t *)*from));
+    LEARNER_COPY8(to);
+    *from = at;
+}
 
 LEARNER_INLINE void learner_store8(float *to, const float *from)
 {
@@ -76,9 +96,15 @@ LEARNER_INLINE void learner_load8(float *to, const float *from)
     }
 }
 
-LEARNER_INLINE void learner_load8_high(float *to, const float *from)
+LEARNER_INLINE void learner_next8(float *to, const float **from)
 {
-    learner_load8(to, from);
+    learner_load8(to, *from);
+    *from += 8;
+}
+
+LEARNER_INLINE void learner_next8_high(float *to, const float **from)
+{
+    learner_next8(to, from);
 }
 
 LEARNER_INLINE void learner_store8(float *to, const float *from)
@@ -99,13 +125,13 @@ LEARNER_INLINE void learner_add_scaled8(float *sum, float value, const float *ro
     }
 }
 
-/* sum[8] += a[8] * b[8]. */
-LEARNER_INLINE void learner_add_products8(float *sum, const float *a, const float *b)
+/* sum[8] += a[8] * b[8]; moves both on by eight. */
+LEARNER_INLINE void learner_add_products8(float *sum, const float **a, const float **b)
 {
     float left[8];
     float right[8];
-    learner_load8(left, a);
-    learner_load8_high(right, b);
+    learner_next8(left, a);
+    learner_next8_high(right, b);
     LEARNER_UNROLLED
     for (uint32_t j = 0; j < 8; j++) {
         sum[j] += left[j] * right[j];
@@ -141,7 +167,7 @@ LEARNER_INLINE void learner_descend8(float *row, const float *slope, float step)
 {
     float old[8];
     float gradient[8];
-    learner_load8_high(gradient, slope);
+    learner_next8_high(gradient, &slope);
     learner_load8(old, row);
     LEARNER_UNROLLED
     for (uint32_t j = 0; j < 8; j++) {
