@@ -87,15 +87,20 @@ LEARNER_INLINE void forward_pixel(conv_t conv, const float *weights, const float
                                   uint32_t pixel, uint32_t start, uint32_t width)
 {
     const learner_layer_t *layer = conv.layer;
-    const corner_t corner = corner_of(layer, pixel);
-    const learner_inside_t rows = learner_inside_of(layer, pixel / layer->out_width, layer->in_height);
-    const learner_inside_t columns = learner_inside_of(layer, pixel % layer->out_width, layer->in_width);
+    const uint32_t oy = pixel / conv.out_width;
+    const uint32_t ox = pixel % conv.out_width;
+    const learner_inside_t rows = learner_inside_of(layer, oy, layer->in_height);
+    const learner_inside_t columns = learner_inside_of(layer, ox, layer->in_width);
+    const uint32_t iy = oy * conv.stride + rows.first - layer->padding;
+    const uint32_t ix = ox * conv.stride + columns.first - layer->padding;
     const uint32_t run = (columns.last - columns.first) * conv.channels;
+    const uint32_t line = layer->in_width * conv.channels;
+    const float *tap = weights + (rows.first * conv.kernel + columns.first) * conv.channels * conv.filters + start;
     float sum[LEARNER_WIDEST] = {0.0f};
-    for (uint32_t ky = rows.first; ky < rows.last; ky++) {
-        const float *in = under_tap(layer, x, corner, ky, columns.first);
-        const float *row = weights + (ky * conv.kernel + columns.first) * conv.channels * conv.filters + start;
-        for (const float *end = in + run; in < end; in++, row += conv.filters) {
+    x += iy * line + ix * conv.channels;
+    for (uint32_t ky = rows.first; ky < rows.last; ky++, x += line, tap += conv.kernel * conv.channels * conv.filters) {
+        const float *row = tap;
+        for (const float *in = x, *end = x + run; in < end; in++, row += conv.filters) {
             if (!learner_is_skipped(in)) {
                 learner_add_scaled(sum, *in, row, width);
             }
@@ -138,15 +143,24 @@ LEARNER_INLINE taps_t taps_reaching(conv_t conv, uint32_t at, uint32_t side_out)
     const uint32_t reach = at + conv.layer->padding;
     const uint32_t farthest = (side_out - 1u) * conv.stride; /* the last window's start */
     const uint32_t last = reach + 1u < conv.kernel ? reach + 1u : conv.kernel;
-    taps_t taps = {reach % conv.stride, 0, 0};
-    if (reach > farthest && reach - farthest > taps.first) {
-        taps.first = reach - farthest;
-    }
-    if (taps.first < last) {
-        taps.count = (last - 1u - taps.first) / conv.stride + 1u;
-        taps.out = (reach - taps.first) / conv.stride;
+    const uint32_t nearest = reach % conv.stride;
+    const uint32_t first = reach > farthest && reach - farthest > nearest ? reach - farthest : nearest;
+    taps_t taps = {0, 0, 0};
+    if (first < last) {
+        taps.first = first;
+        taps.count = (last - 1u - first) / conv.stride + 1u;
+        taps.out = (reach - first) / conv.stride;
     }
     return taps;
+}
+
+/* On to the next tap, which sees the input from an output before. */
+LEARNER_INLINE void next_tap(const float *row[TOGETHER], uint32_t weights, const float **dy, uint32_t outputs)
+{
+    for (uint32_t c = 0; c < TOGETHER; c++) {
+        row[c] += weights;
+    }
+    *dy -= outputs;
 }
 
 /* The gradients of TOGETHER channels of one input pixel. */
@@ -156,18 +170,22 @@ LEARNER_INLINE void input_channels(conv_t conv, const float *weights, const floa
     float lanes[TOGETHER][LEARNER_LANES] = {{0.0f}};
     float sum[TOGETHER];
     const uint32_t tap_step = conv.stride * conv.channels * conv.filters;
-    const uint32_t dy_step = conv.out_width * conv.filters;
-    uint32_t tap_row = (rows.first * conv.kernel + columns.first) * conv.channels * conv.filters;
-    uint32_t dy_row = (rows.out * conv.out_width + columns.out) * conv.filters;
-    for (uint32_t ky = rows.count; ky > 0; ky--, tap_row += conv.kernel * tap_step, dy_row -= dy_step) {
-        uint32_t tap = tap_row;
-        uint32_t at = dy_row;
-        for (uint32_t kx = columns.count; kx > 0; kx--, tap += tap_step, at -= conv.filters) {
-            const float *row[TOGETHER];
-            for (uint32_t c = 0; c < TOGETHER; c++) {
-                row[c] = weights + tap + channel[c] * conv.filters;
+    const uint32_t next_row = (conv.kernel - columns.count + 1u) * tap_step; /* from the last tap of a row */
+    const uint32_t next_dy_row = (conv.out_width - columns.count + 1u) * conv.filters;
+    const float *row[TOGETHER];
+    weights += (rows.first * conv.kernel + columns.first) * conv.channels * conv.filters;
+    dy += (rows.out * conv.out_width + columns.out) * conv.filters;
+    for (uint32_t c = 0; c < TOGETHER; c++) {
+        row[c] = weights + channel[c] * conv.filters;
+    }
+    for (uint32_t ky = rows.count; ky > 0; ky--) {
+        for (uint32_t kx = columns.count; kx > 0; kx--) {
+            learner_lanes_add(lanes, row, dy, conv.filters);
+            if (kx > 1) {
+                next_tap(row, tap_step, &dy, conv.filters);
+            } else if (ky > 1) {
+                next_tap(row, next_row, &dy, next_dy_row);
             }
-            learner_lanes_add(lanes, row, dy + at, conv.filters);
         }
     }
     learner_lanes_sum(lanes, sum);
