@@ -1,7 +1,7 @@
 """The signal that an emulated board's sensor gives: the twin of firmware/port/signal_generator.c.
 
-MUST match it to the bit; tests/integration/test_firmware_port.py compares them on each port. It lets
-the host compute what a board trained on that never sent its samples.
+MUST match it to the bit; tests/integration/test_firmware_port.py compares them on each port. It
+lets the host compute what a board trained on that never sent its samples.
 """
 
 from __future__ import annotations
@@ -47,10 +47,7 @@ class SignalGenerator:
         x[chosen::outputs] += SHIFT
         return x, np.eye(outputs, dtype=np.float32)[chosen]
 
-
-def signal_samples(seed: int, count: int, inputs: int, outputs: int) -> Samples:
-    """The first `count` samples after the sensor was given this seed."""
-    generator = SignalGenerator(seed)
-    pairs = [generator.sample(inputs, outputs) for _ in range(count)]
-    xs, ts = zip(*pairs, strict=True)
-    return Samples(np.stack(xs), np.stack(ts))
+    def samples(self, count: int, inputs: int, outputs: int) -> Samples:
+        """The next `count` samples, at least 1."""
+        xs, ts = zip(*(self.sample(inputs, outputs) for _ in range(count)), strict=True)
+        return Samples(np.stack(xs), np.stack(ts))

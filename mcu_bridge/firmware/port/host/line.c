@@ -15,7 +15,7 @@
 #include <termios.h>
 #include <unistd.h>
 
-enum { IN = 0, OUT = 1, WAIT_MS = 250, FLUSH_MS = 1000, CHUNK = 4096 };
+enum { IN = 0, OUT = 1, WAIT_MS = 250, FLUSH_MS = 1000, CHUNK = 4096, CHUNKS = 16 };
 
 static volatile uint8_t receive_bytes[PORT_RECEIVE_RING];
 static volatile uint8_t send_bytes[PORT_SEND_RING];
@@ -56,8 +56,7 @@ static size_t moved(ssize_t result)
     return 0;
 }
 
-/* Whether anything came. */
-static bool pull(void)
+static size_t pull_chunk(void)
 {
     uint8_t chunk[CHUNK];
     const size_t room = loses ? sizeof chunk : ring_room(&received);
@@ -65,7 +64,18 @@ static bool pull(void)
     for (size_t i = 0; i < count; i++) {
         overruns += ring_put(&received, chunk[i]) ? 0u : 1u;
     }
-    return count > 0;
+    return count;
+}
+
+/* Whether anything came. A line that loses bytes is emptied, but no flood keeps us here. */
+static bool pull(void)
+{
+    const size_t first = pull_chunk();
+    size_t count = first;
+    for (int more = 0; loses && count == CHUNK && more < CHUNKS; more++) {
+        count = pull_chunk();
+    }
+    return first > 0;
 }
 
 /* Whether anything left. */
@@ -93,6 +103,7 @@ size_t port_receive(uint8_t *bytes, size_t room)
 
 uint32_t port_receive_overruns(void)
 {
+    (void)pull();
     return overruns;
 }
 
