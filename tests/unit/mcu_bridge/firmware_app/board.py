@@ -113,7 +113,7 @@ class Board:
         for offset in offsets if blocks is None else offsets[:blocks]:
             payload = struct.pack("<I", offset) + data[offset : offset + BLOCK]
             frames = self.exchange(DATA, payload)
-            assert frames and all(frame.type == ACK for frame in frames)
+            assert {frame.type for frame in frames} == {ACK}
             flags = frames[-1].payload[8]
             if flags & ENDED:
                 break

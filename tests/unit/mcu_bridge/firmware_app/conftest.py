@@ -1,4 +1,4 @@
-"""Lets the tests of this folder import `board` and the learner's `networks`; builds the app once."""
+"""Lets the tests of this folder import `board` and `networks`, and builds the app once."""
 
 import sys
 from pathlib import Path

@@ -259,7 +259,7 @@ def test_a_phase_on_the_sensor_that_diverges_says_so_when_polled(board, seed):
     board.command(Command.TRAIN, on_sensor(spec, Phase(1000, 10.0), seed))
     board.work()
     frames = board.sent()
-    assert frames and frames[-1].payload[8] & ENDED
+    assert frames[-1].payload[8] & ENDED
     assert result_of(board.command(Command.RESULT))["diverged"] == 1
 
 
