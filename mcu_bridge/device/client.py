@@ -8,7 +8,6 @@ from types import TracebackType
 
 import numpy as np
 
-from mcu_bridge import lines
 from mcu_bridge.device.conversation import Conversation, Progress
 from mcu_bridge.device.identity import DeviceIdentity, parse_identity
 from mcu_bridge.device.messages import (
@@ -28,6 +27,7 @@ from mcu_bridge.device.messages import (
 )
 from mcu_bridge.device.selection import Selection, parse_selection, selection_bytes
 from mcu_bridge.errors import BadAnswer, DeviceRestarted
+from mcu_bridge.lines import open_line
 from mcu_bridge.lines.protocol import Line
 from mcu_bridge.link.link import Link, Patience
 from mcu_bridge.sample_encoding import EncodedSamples, encode_samples
@@ -89,7 +89,7 @@ class Device:
         Raises Unreachable's subclasses, WrongVersion, BadAnswer, or InvalidInput for a bad URL;
         the line is then closed.
         """
-        line = await lines.open_line(where) if isinstance(where, str) else where
+        line = await open_line(where) if isinstance(where, str) else where
         link = Link(line, patience)
         try:
             boot_id = secrets.randbelow(_COUNT - 1) + 1

@@ -2,14 +2,18 @@
 
 import pytest
 
-from mcu_bridge.link.timer import SHORTEST_S, ReplyTimer
+from mcu_bridge.link.timer import ReplyTime, ReplyTimer
 from mcu_bridge.link.transfer import WINDOW, Incoming
 
-FIRST_S, PATIENCE_S = 0.25, 10.0
+FIRST_S, LEAST_S, PATIENCE_S = 0.25, 0.03, 10.0
+
+
+def timer_at_zero() -> ReplyTimer:
+    return ReplyTimer(ReplyTime(FIRST_S, LEAST_S), PATIENCE_S, now=0.0)
 
 
 def test_what_is_not_answered_is_asked_again_later_and_later() -> None:
-    timer = ReplyTimer(FIRST_S, PATIENCE_S, now=0.0)
+    timer = timer_at_zero()
     assert not timer.lapsed(0.2)
     assert timer.lapsed(0.26)
     assert not timer.lapsed(0.26 + 0.4)
@@ -17,7 +21,7 @@ def test_what_is_not_answered_is_asked_again_later_and_later() -> None:
 
 
 def test_the_wait_follows_how_long_answers_take() -> None:
-    timer, now = ReplyTimer(FIRST_S, PATIENCE_S, now=0.0), 0.0
+    timer, now = timer_at_zero(), 0.0
     for mark in range(1, 30):
         timer.asked(mark, now)
         now += 1.0
@@ -26,7 +30,7 @@ def test_the_wait_follows_how_long_answers_take() -> None:
 
 
 def test_an_answer_to_something_asked_twice_is_not_timed() -> None:
-    timer = ReplyTimer(FIRST_S, PATIENCE_S, now=0.0)
+    timer = timer_at_zero()
     timer.asked(1, 0.0)
     timer.repeated()
     timer.moved(1, 5.0)
@@ -34,16 +38,16 @@ def test_an_answer_to_something_asked_twice_is_not_timed() -> None:
 
 
 def test_the_wait_is_never_shorter_than_a_hiccup_of_this_machine() -> None:
-    timer = ReplyTimer(FIRST_S, PATIENCE_S, now=0.0)
+    timer = timer_at_zero()
     for mark in range(1, 30):
         timer.asked(mark, mark * 1e-4)
         timer.moved(mark, mark * 1e-4 + 1e-5)
-    assert timer.until - 29e-4 == pytest.approx(SHORTEST_S, rel=0.01)
+    assert timer.until - 29e-4 == pytest.approx(LEAST_S, rel=0.01)
 
 
 def test_who_still_sends_is_not_asked_again() -> None:
     """Repeats that are on the way fill a slow line; asking again would only add to them."""
-    timer = ReplyTimer(FIRST_S, PATIENCE_S, now=0.0)
+    timer = timer_at_zero()
     for tenth in range(1, 20):
         timer.heard(tenth / 10)
         assert not timer.lapsed(tenth / 10 + 0.1)
@@ -51,7 +55,7 @@ def test_who_still_sends_is_not_asked_again() -> None:
 
 
 def test_being_heard_without_progress_does_not_stretch_the_patience() -> None:
-    timer = ReplyTimer(FIRST_S, PATIENCE_S, now=0.0)
+    timer = timer_at_zero()
     for second in range(1, 20):
         timer.heard(float(second))
     assert timer.until == timer.give_up_at == PATIENCE_S

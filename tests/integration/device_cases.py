@@ -1,0 +1,89 @@
+"""What the tests of an attached board share: a whole assignment, and lines that disturb it."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+import numpy as np
+from device_lines import EventfulLine
+from learner_cases import CASES, Case
+
+from mcu_bridge.device import Device, Patience
+from mcu_bridge.lines.emulated import EmulatedBoard
+from tinyfleet.learner.protocol import Samples
+from tinyfleet.model.initialization import initial_parameters
+from tinyfleet.model.spec import ModelSpec, Parameters
+from tinyfleet.strategies.plan import Phase
+
+IMPATIENT = Patience(first_s=0.1, answer_s=0.5, progress_s=0.5)
+
+
+async def configure(device: Device, case: Case, *, keep_start: bool = False) -> None:
+    """The board with all that the case needs, and its parameters."""
+    phase = case.phase
+    stored = phase.samples if phase.passes > 1 else 0
+    gradient = phase.batch_size > 1
+    await device.configure(
+        case.spec, keep_start=keep_start, gradient=gradient, stored_samples=stored
+    )
+    await device.write_parameters(case.parameters)
+
+
+def images(phase: Phase, seed: int = 1, spec: ModelSpec = CASES["images"].spec) -> Case:
+    """A case whose samples are images of 8 bits a pixel, which travel as bytes."""
+    random = np.random.default_rng(seed)
+    pixels = random.integers(0, 256, (phase.samples, spec.inputs)).astype(np.float32)
+    classes = random.integers(0, spec.outputs, phase.samples)
+    targets = np.eye(spec.outputs, dtype=np.float32)[classes]
+    samples = Samples(pixels / np.float32(255.0), targets)
+    return Case(spec, initial_parameters(spec, seed), samples, phase)
+
+
+def largest(change: Parameters, count: int) -> list[int]:
+    """The reference: by magnitude, ties to the lower index."""
+    return sorted(np.argsort(-np.abs(change), kind="stable")[:count].tolist())
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """All that an assignment brings home, to the bit."""
+
+    loss: float
+    accuracy: float
+    parameters: bytes
+    indices: tuple[int, ...]
+    values: bytes
+
+
+ASSIGNMENT = images(Phase(4, 0.02, passes=2), seed=9)
+
+
+async def assignment(device: Device) -> Outcome:
+    """Every step that a round consists of."""
+    await configure(device, ASSIGNMENT, keep_start=True)
+    trained = await device.train(ASSIGNMENT.phase, ASSIGNMENT.samples)
+    found = await device.evaluate(ASSIGNMENT.samples)
+    parameters = await device.read_parameters()
+    picked = await device.select(20)
+    indices, values = tuple(picked.indices.tolist()), picked.values.tobytes()
+    return Outcome(trained.loss, found.accuracy, parameters.tobytes(), indices, values)
+
+
+async def disturbed(
+    board: EmulatedBoard,
+    write: int,
+    event: Callable[[], Awaitable[None]],
+    patience: Patience | None = None,
+) -> None:
+    """An assignment with an event just before the host's nth write."""
+    device = await Device.connect(EventfulLine(board, write, event), patience)
+    try:
+        await assignment(device)
+    finally:
+        await device.close()
+
+
+async def writes_of_an_assignment(board: EmulatedBoard) -> tuple[int, Outcome]:
+    line = EventfulLine(board)
+    async with await Device.connect(line) as device:
+        outcome = await assignment(device)
+    return line.writes, outcome
