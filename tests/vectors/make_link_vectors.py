@@ -18,7 +18,7 @@ from typing import Any
 
 OUTPUT = Path(__file__).with_name("link.json")
 SEED = 20261121
-VERSION, BLOCK, WINDOW = 1, 252, 3 * 252
+VERSION, BLOCK, WINDOW, LONGEST = 1, 252, 3 * 252, 269
 IDENTIFY, WRITE, COMMIT, READ, TRAIN, RESULT = 0x01, 0x03, 0x04, 0x05, 0x06, 0x08
 DATA, ACK, POLL, RESPONSE, WRONG_VERSION = 0x40, 0x41, 0x42, 0x80, 0xFF
 AGAIN, ENDED = 1, 2
@@ -600,7 +600,9 @@ def session_gap(s: Script) -> Script:
     s.take("and the one after", s.data(3 * BLOCK), s.ack(BLOCK), counts="blocks_again")
     s.takes_block(BLOCK)
     s.take("another gap", s.data(3 * BLOCK), s.ack(2 * BLOCK, AGAIN), counts="blocks_again")
-    s.takes_block(2 * BLOCK)
+    s.open("in", 3 * BLOCK)
+    s.take("another transfer's gap", s.data(BLOCK), s.ack(0, AGAIN), counts="blocks_again")
+    s.takes_block(0)
     return s
 
 
@@ -743,11 +745,18 @@ def session_transfer_out_again(s: Script) -> Script:
         s.ack(BLOCK, AGAIN, limit=limit),
         *(s.data(k * BLOCK) for k in (1, 2, 3)),
     )
+    s.take(
+        "lost again; a lower limit takes nothing back",
+        s.ack(BLOCK, AGAIN, limit=0),
+        *(s.data(k * BLOCK) for k in (1, 2, 3)),
+    )
     s.take("an old ACK", s.ack(0, AGAIN, limit=limit), counts="stale")
     s.take("the last was lost", s.ack(3 * BLOCK, AGAIN, limit=limit), s.data(3 * BLOCK))
     s.take("between blocks", s.ack(3 * BLOCK + 1, AGAIN, limit=limit), counts="stale")
     s.take("after the end", s.ack(5 * BLOCK, limit=limit), counts="stale")
     s.take("cut short", wire(ACK, s.transfer, u32(s.total) + u32(limit)), counts="stale")
+    long = wire(ACK, s.transfer, u32(s.total) + u32(limit) + bytes(2))
+    s.take("too long", long, counts="stale")
     s.take(
         "another transfer's",
         wire(ACK, s.transfer + 1, u32(s.total) + u32(limit) + b"\0"),
@@ -779,6 +788,8 @@ def session_count(s: Script) -> Script:
     s.step("999 samples", {"do": "advance", "value": 999})
     s.step("diverged", {"do": "end"})
     s.step("the pump says so", {"do": "pump"}, s.ack(999, ENDED, 999))
+    s.step("it has ended already", {"do": "end"})
+    s.step("which needs no word", {"do": "pump"})
     s.take("the host asks", wire(POLL, s.transfer), s.ack(999, AGAIN | ENDED, 999))
     return s
 
@@ -787,7 +798,7 @@ def session_failed_command(s: Script) -> Script:
     """An unsuccessful command is taken like any other, and closes the transfer of before."""
     s.identify()
     s.open("in", 2 * BLOCK)
-    s.command(0x3E, b"what", b"\x02\0\0\0")
+    s.command(0x3F, b"what", b"\x02\0\0\0")
     s.take("a block", s.data(0), counts="stale")
     s.take("again", s.repeat(), s.response())
     opens = {"direction": "in", "total": BLOCK, "next": 0}
@@ -830,6 +841,7 @@ def session_no_room(s: Script) -> Script:
         s.consumed.append(offset)
         s.take("a block", s.data(offset))
     s.take("a gap", s.data(3 * BLOCK), counts="blocks_again")
+    s.take("a block again, which takes no AGAIN back", s.data(0), counts="blocks_again")
     s.take("another transfer", wire(POLL, 1))
     s.step("room for one", {"do": "room", "value": 16})
     s.step("the response goes first", {"do": "pump"}, s.response())
@@ -842,6 +854,19 @@ def session_no_room(s: Script) -> Script:
     return s
 
 
+def session_no_room_for_an_ack(s: Script) -> Script:
+    """What is owed for a transfer is no longer owed once a command has closed it."""
+    s.identify()
+    s.open("in", 2 * BLOCK)
+    s.step("the line is full", {"do": "room", "value": 0})
+    s.consumed.append(0)
+    s.take("a block", s.data(0))
+    s.command(COMMIT, u32(1), late=True)
+    s.step("room for all", {"do": "room", "value": 4096})
+    s.step("only the response", {"do": "pump"}, s.response())
+    return s
+
+
 def session_no_room_for_blocks(s: Script) -> Script:
     """A transfer out sends as many blocks as there is room for, and goes on later."""
     s.identify()
@@ -849,8 +874,14 @@ def session_no_room_for_blocks(s: Script) -> Script:
     s.step("room for one block", {"do": "room", "value": 300})
     s.take("all are wanted", s.ack(0, limit=s.total), s.data(0))
     s.step("no room", {"do": "pump"})
+    if len(s.data(BLOCK)) != LONGEST:
+        raise AssertionError("choose another sequence: the block shall take the most room there is")
+    s.step("one byte less than it takes", {"do": "room", "value": LONGEST - 1})
+    s.step("is not enough", {"do": "pump"})
+    s.step("as many as it takes", {"do": "room", "value": LONGEST})
+    s.step("are enough", {"do": "pump"}, s.data(BLOCK))
     s.step("room for more", {"do": "room", "value": 4096})
-    s.step("the rest", {"do": "pump"}, s.data(BLOCK), s.data(2 * BLOCK))
+    s.step("the rest", {"do": "pump"}, s.data(2 * BLOCK))
     return s
 
 

@@ -173,7 +173,7 @@ class Session:
             assert response_length[0] == 4
             assert not any(response[:MAX_RESPONSE])
             answer = self._application.execute(self, command, ctypes.string_at(payload, length))
-            ctypes.memmove(response, answer, len(answer))
+            ctypes.memmove(response, answer, min(len(answer), MAX_RESPONSE))
             response_length[0] = len(answer)
 
     def _consume(self, context, offset, data, count):

@@ -6,6 +6,7 @@ from device_model import (
     DATA,
     IDENTIFY,
     POLL,
+    RESPONSE,
     Application,
     DeviceModel,
     block_bytes,
@@ -13,7 +14,7 @@ from device_model import (
 )
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from link_in_c import Session, encode, needs, read
+from link_in_c import MAX_RESPONSE, Session, encode, needs, read
 
 pytestmark = needs("gcc")
 
@@ -207,3 +208,15 @@ def test_the_newest_of_what_a_full_line_held_back_is_sent_in_the_end(link, actio
     session.room = 1 << 20
     session.pump()
     assert frames_of(link, session.take_sent()) == owed.frames()
+
+
+def test_a_response_that_is_too_long_is_cut(link):
+    """An application's mistake, which must not become one of memory."""
+
+    class Chatty(Application):
+        def execute(self, session, command, payload):
+            return bytes(MAX_RESPONSE + 1)
+
+    session = Session(link, Chatty())
+    session.receive(encode(link, IDENTIFY, 9))
+    assert frames_of(link, session.take_sent()) == [(IDENTIFY | RESPONSE, 9, bytes(MAX_RESPONSE))]
