@@ -106,8 +106,13 @@ class Board:
         return self._identity
 
     async def find(self) -> None:
-        """Return once the board answers; until then look for it."""
+        """Return once the board answers; until then look for it.
+
+        One that answers and then fails at work is looked for ever more rarely.
+        """
         self._identity = None
+        if self.gone.is_set():
+            await self._backoff.pause()
         while True:
             try:
                 await self._connected()
@@ -115,7 +120,6 @@ class Board:
             except (OSError, TinyFleetError) as error:
                 self._reachability.lost(self._url, str(error))
             await self._backoff.pause()
-        self._backoff.reset()
         self.gone.clear()
 
     def joins(self) -> None:
@@ -129,6 +133,22 @@ class Board:
         Raises BoardGone, and gives the board up, when that does not help. What else `work`
         raises is passed on.
         """
+        result = await self._use(work)
+        self._backoff.reset()
+        return result
+
+    async def look_after(self) -> None:
+        """Find out about an idle board's end before the next assignment does; for ever.
+
+        Raises BoardGone.
+        """
+        while True:
+            await self._clock.sleep(PROBE_S)
+            if not self._using.locked():
+                with contextlib.suppress(Refused):
+                    await self._use(lambda device: device.counters())
+
+    async def _use(self, work: Callable[[Device], Awaitable[Result]]) -> Result:
         async with self._using:
             failures: list[Exception] = []
             for pause_s in (*RETRY_PAUSES_S, None):
@@ -144,10 +164,6 @@ class Board:
                 if pause_s is not None:
                     await self._clock.sleep(pause_s)
             raise self._given_up(str(failures[-1]))
-
-    @property
-    def is_in_use(self) -> bool:
-        return self._using.locked()
 
     async def close(self) -> None:
         """Let go of the line, if it is open."""
@@ -254,7 +270,7 @@ class BoardMember:
         preparation = Preparation(self._source_of(), self._trainer, self._thread)
         able = board_capabilities(who, [] if self._choice.on_sensor else self._data.tasks_served)
         member = Membership(self._settings, name, able, preparation)
-        await member.run(first_of(self._board.gone.wait(), leave.wait(), self._look_after()))
+        await member.run(self._until_gone(leave))
 
     def _source_of(self) -> SourceOf:
         if self._choice.on_sensor:
@@ -264,13 +280,9 @@ class BoardMember:
     def _trainer(self, model: ModelSpec) -> McuTrainer:
         return McuTrainer(self._board, model, self._thread, self._choice.on_sensor)
 
-    async def _look_after(self) -> None:
-        """Find out about an idle board's end before the next assignment does, for ever."""
-        while True:
-            await asyncio.sleep(PROBE_S)
-            if not self._board.is_in_use:
-                with contextlib.suppress(BoardGone, Refused):  # the first sets `gone`
-                    await self._board.use(lambda device: device.counters())
+    async def _until_gone(self, leave: asyncio.Event) -> None:
+        with contextlib.suppress(BoardGone):  # the log has it
+            await first_of(self._board.gone.wait(), leave.wait(), self._board.look_after())
 
 
 def board_capabilities(who: DeviceIdentity, tasks: list[str]) -> coordinator_pb2.Capabilities:
