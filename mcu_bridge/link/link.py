@@ -318,7 +318,7 @@ class Link:
         await self._acknowledge(incoming, timer)
         while not incoming.done:
             frames = await self._frames(timer.until)
-            before, blocks = incoming.taken, self._take_blocks(incoming, transfer, frames)
+            before, blocks = incoming.taken, self._take_blocks(incoming, transfer, frames, timer)
             if incoming.taken > before:
                 timer.moved(incoming.taken, self._now())
                 progress(incoming.taken)
@@ -330,15 +330,18 @@ class Link:
                 if timer.lapses > 1:  # an ACK tells nothing to a board that has restarted
                     await self._poll(transfer, timer)
 
-    def _take_blocks(self, incoming: Incoming, transfer: int, frames: list[Frame]) -> int:
+    def _take_blocks(
+        self, incoming: Incoming, transfer: int, frames: list[Frame], timer: ReplyTimer
+    ) -> int:
         """Put the blocks among the frames together; returns how many there were."""
         blocks = 0
         for frame in frames:
             if frame.sequence != transfer:
                 continue
             if frame.type == DATA:
-                incoming.take(frame.payload)
                 blocks += 1
+                if not incoming.take(frame.payload):
+                    timer.repeated()
             # A board refuses any POLL for what it sends itself; this refusal says more.
             elif frame.type == POLL | RESPONSE and frame.payload[:1] == _NOT_IDENTIFIED:
                 raise self._refusal(frame)

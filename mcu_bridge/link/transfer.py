@@ -109,8 +109,9 @@ class Incoming:
         self._transfer = transfer
         self._total = total
         self._content = bytearray()
-        self._gap_told = False
         self._gap = False
+        self._gap_told = False
+        self._last = -1  # where the block before was
 
     @property
     def taken(self) -> int:
@@ -133,6 +134,9 @@ class Incoming:
     def take(self, payload: bytes) -> bool:
         """Take a DATA frame's payload; returns whether it was the block that comes next."""
         offset, block = int.from_bytes(payload[:4], "little"), payload[4:]
+        if offset <= self._last:
+            self._gap_told = False  # the board has gone back: what is missing now is lost anew
+        self._last = offset
         if offset == self.taken and len(block) == min(BLOCK, self._total - offset) > 0:
             self._content += block
             self._gap_told = self._gap = False

@@ -17,7 +17,6 @@ from mcu_bridge.errors import (
 )
 from mcu_bridge.link.frame import ACK, DATA, IDENTIFY, MAX_WIRE, POLL
 from mcu_bridge.link.link import Link, Patience
-from mcu_bridge.link.timer import ReplyTime, ReplyTimer
 from mcu_bridge.noise import Noise, NoisyLine
 
 SOON = Patience(first_s=0.02, answer_s=5.0, progress_s=5.0)
@@ -308,36 +307,6 @@ async def test_nothing_is_repeated_over_a_good_line(board):
         await send(link, content)
         assert await receive(link, board, content) == content
         assert (link.counters.repeated, link.counters.polls) == (0, 0)
-
-
-def test_the_wait_follows_how_fast_answers_come():
-    time = ReplyTime(first_s=0.25, least_s=0.03)
-    for _ in range(50):
-        time.measure(0.2)
-    assert 0.2 <= time.wait_s < 0.21
-    for _ in range(100):
-        time.measure(0.001)
-    assert time.wait_s == 0.03
-
-
-def test_waits_double_until_something_moves():
-    timer = ReplyTimer(ReplyTime(first_s=1.0, least_s=0.03), patience_s=20.0, now=0.0)
-    asked_at = [now / 10 for now in range(200) if timer.lapsed(now / 10)]
-    assert asked_at == [1.0, 3.0, 7.0, 12.0, 17.0]
-    timer.moved(252, now=19.0)
-    assert (timer.until, timer.give_up_at) == (20.0, 39.0)
-
-
-def test_answers_to_repeated_questions_are_not_timed():
-    time = ReplyTime(first_s=1.0, least_s=0.03)
-    timer = ReplyTimer(time, patience_s=20.0, now=0.0)
-    timer.asked(252, now=0.0)
-    timer.repeated()
-    timer.moved(252, now=0.5)
-    assert time.wait_s == 1.0
-    timer.asked(504, now=0.5)
-    timer.moved(504, now=0.6)
-    assert time.wait_s == pytest.approx(0.1 + 4 * 0.05)
 
 
 # ---- over a bad line

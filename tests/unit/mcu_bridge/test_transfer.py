@@ -104,6 +104,14 @@ def test_a_gap_is_told_once():
     assert answer(incoming).flags == AGAIN
 
 
+def test_a_block_that_is_lost_again_is_told_again():
+    incoming = Incoming(9, len(CONTENT))
+    incoming.take(block(0))
+    for number, told in [(2, True), (3, False), (4, False), (2, True), (3, False), (3, True)]:
+        assert not incoming.take(block(number))
+        assert answer(incoming).flags == (AGAIN if told else 0)
+
+
 def test_the_board_may_send_no_more_than_there_is():
     assert answer(Incoming(9, 300)) == (0, 300, 0)
 
