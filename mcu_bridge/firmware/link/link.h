@@ -91,8 +91,8 @@ void link_reader_start(link_reader_t *reader);
 link_event_t link_reader_take(link_reader_t *reader, uint8_t byte, link_frame_t *frame);
 
 /* Write the frame as it goes on the wire, delimiter included, with our version whatever frame->version says. About 25
- * instructions a byte on a Cortex-M4. Returns the count of bytes, 12..LINK_MAX_WIRE, or 0 when the payload is longer than
- * LINK_MAX_PAYLOAD. The payload may not overlap the wire. */
+ * instructions a byte on a Cortex-M4. Returns the count of bytes, 12..LINK_MAX_WIRE, or 0 when the payload is longer
+ * than LINK_MAX_PAYLOAD. The payload may not overlap the wire. */
 size_t link_encode(const link_frame_t *frame, uint8_t wire[LINK_MAX_WIRE]);
 
 /* Little-endian numbers at any address. */
