@@ -1,4 +1,5 @@
-/* Sends samples of the board's sensor: for each request of seed u32, inputs u16 and outputs u16, SAMPLES of them, as floats. */
+/* Sends samples of the board's sensor: for each request of seed u32, inputs u16 and outputs u16, SAMPLES of them, as
+ * floats. */
 #include "../port/port.h"
 
 #include <string.h>
@@ -19,10 +20,15 @@ static void send_all(const void *bytes, size_t count)
     port_send(bytes, count);
 }
 
+static bool is_in_bounds(uint32_t values)
+{
+    return values >= 1 && values <= MAX_VALUES;
+}
+
 static void answer(const request_t *request)
 {
     float x[MAX_VALUES], t[MAX_VALUES];
-    if (request->inputs > MAX_VALUES || request->outputs > MAX_VALUES || request->inputs == 0 || request->outputs == 0) {
+    if (!is_in_bounds(request->inputs) || !is_in_bounds(request->outputs)) {
         return;
     }
     port_seed_sensor(request->seed);

@@ -1,4 +1,5 @@
-/* Sends back all that it receives, for ever: proves a board's line. Its test sends more than the rings hold, and reads slowly.
+/* Sends back all that it receives, for ever: proves a board's line. Its test sends more than the rings hold, and
+ * reads slowly.
  *
  * Bytes are taken only when there is room to send them again. */
 #include "../port/port.h"

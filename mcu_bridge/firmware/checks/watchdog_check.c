@@ -1,8 +1,8 @@
 /* Ends its own run in the way that a byte on the line names, and tells afterwards what is known of it.
  *
- * '?' is answered with REPORT_MARK, the digit that came last, the cause of the last reset, port_fault's five words, milliseconds, the stack's highest and
- * the bytes that the line lost, all u32, then the unique id. 'h' hangs, 'f' faults, 'o' overflows the stack, 's' resets, 'd'
- * receives nothing until DEAF_BYTES were lost; others do nothing. */
+ * '?' is answered with REPORT_MARK, the digit that came last, the cause of the last reset, port_fault's five words,
+ * milliseconds, the stack's highest and the bytes that the line lost, all u32, then the unique id. 'h' hangs, 'f'
+ * faults, 'o' overflows the stack, 's' resets, 'd' receives nothing until DEAF_BYTES were lost; others do nothing. */
 #include "../port/port.h"
 
 #include <string.h>

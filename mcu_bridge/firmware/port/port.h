@@ -1,8 +1,8 @@
 /* What every board gives the programs that run on it. Nothing outside of port/ touches a register.
  *
- * A program's entry is port_main; the board's start-up calls it. Everything here is for port_main and what it
- * calls: one thread, never from an interrupt. No function waits, except port_wait, port_send_flush and port_read_sample,
- * and none of those for longer than it says. Boards: mps2_an386 (QEMU), nrf52840, host (a Linux process). */
+ * A program's entry is port_main; the board's start-up calls it. Everything here is for port_main and what it calls:
+ * one thread, never from an interrupt. No function waits, except port_wait, port_send_flush and port_read_sample, and
+ * none of those for longer than it says. Boards: mps2_an386 (QEMU), nrf52840, host (a Linux process). */
 #ifndef TINYFLEET_PORT_H
 #define TINYFLEET_PORT_H
 
@@ -53,15 +53,16 @@ uint32_t port_receive_overruns(void);
 #define PORT_SEND_RING 512u
 size_t port_send_room(void);
 
-/* Takes a copy and returns; interrupts send it. `count` must not exceed port_send_room(): beyond that, nothing is sent. */
+/* Takes a copy and returns; interrupts send it. `count` must not exceed port_send_room(): beyond that, nothing is
+ * sent. */
 void port_send(const uint8_t *bytes, size_t count);
 
 /* Waits until all has left the board, at most a second: a line that takes nothing does not hold a reset up. */
 void port_send_flush(void);
 
-/* Sleeps until something may have happened since the last call returned: a byte arrived, bytes left, or some time went by
- * (below PORT_WAIT_MS, so that a loop around it feeds the watchdog). Returns at once when bytes wait to be received or
- * an interrupt came in between, so nothing is slept through. A return says nothing: look at everything. */
+/* Sleeps until something may have happened since the last call returned: a byte arrived, bytes left, or some time
+ * went by (below PORT_WAIT_MS, so that a loop around it feeds the watchdog). Returns at once when bytes wait to be
+ * received or an interrupt came in between, so nothing is slept through. A return says nothing: look at everything. */
 #define PORT_WAIT_MS 1100u
 void port_wait(void);
 

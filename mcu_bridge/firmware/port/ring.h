@@ -1,8 +1,8 @@
 /* A ring of bytes between one producer and one consumer, of which one may be an interrupt: neither ever locks.
  *
- * `put` and `taken` count bytes since the start and wrap; only the producer writes `put`, only the consumer `taken`. The
- * bytes are volatile, so a compiler keeps the order in which they and the counts are written; on one core that
- * is enough. */
+ * `put` and `taken` count bytes since the start and wrap; only the producer writes `put`, only the consumer `taken`.
+ * The bytes are volatile, so a compiler keeps the order in which they and the counts are written; on one core that is
+ * enough. */
 #ifndef TINYFLEET_RING_H
 #define TINYFLEET_RING_H
 

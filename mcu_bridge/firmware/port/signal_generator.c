@@ -1,10 +1,10 @@
 /* A sensor for boards that have none: a seeded signal, the same bits wherever it is generated.
  *
- * MUST match mcu_bridge/signal_generator.py; a test compares them through both ports. Uniform numbers come from xorshift32
- * (Marsaglia 2003, shifts 13, 17, 5). One draw picks a class, in every sample; then each input takes a draw, in
- * [-1, 1). With several outputs the inputs i with i % outputs == class are shifted by 0.5 and the target is
- * one-hot; with one output the target is x_0^2 - x_last / 2. All steps but the target's square and
- * difference are exact in float32. */
+ * MUST match mcu_bridge/signal_generator.py; a test compares them through both ports. Uniform numbers come from
+ * xorshift32 (Marsaglia 2003, shifts 13, 17, 5). One draw picks a class, in every sample; then each input takes a
+ * draw, in [-1, 1). With several outputs the inputs i with i % outputs == class are shifted by 0.5 and the target is
+ * one-hot; with one output the target is x_0^2 - x_last / 2. All steps but the target's square and difference are
+ * exact in float32. */
 #include "port.h"
 
 static uint32_t state = 1;

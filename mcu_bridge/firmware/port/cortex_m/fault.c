@@ -35,7 +35,8 @@ static uint32_t faulting_pc(uint32_t reason, const frame_t *frame)
 __attribute__((used, noreturn)) static void keep_fault(const frame_t *frame)
 {
     const uint32_t reason = SCB_CFSR;
-    port_fault = (port_fault_t){PORT_FAULT_MAGIC, reason, SCB_HFSR, faulting_address(reason), faulting_pc(reason, frame)};
+    const uint32_t pc = faulting_pc(reason, frame);
+    port_fault = (port_fault_t){PORT_FAULT_MAGIC, reason, SCB_HFSR, faulting_address(reason), pc};
     for (;;) {
         port_end(PORT_FAULT_STATUS);
     }

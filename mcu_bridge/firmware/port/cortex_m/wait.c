@@ -1,7 +1,8 @@
 /* Sleeping without missing what ends the sleep.
  *
- * An interrupt that comes while they are held still ends WFI. The mark is taken back only after they were let through and before the
- * caller looks at anything, so what came earlier is seen by the caller and what comes later leaves its mark. */
+ * An interrupt that comes while they are held still ends WFI. The mark is taken back only after they were let through
+ * and before the caller looks at anything, so what came earlier is seen by the caller and what comes later leaves its
+ * mark. */
 #include "../port.h"
 #include "board.h"
 #include "interrupts.h"

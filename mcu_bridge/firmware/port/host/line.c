@@ -1,7 +1,7 @@
 /* The line as file descriptors 0 and 1, which may be a terminal, a socket or pipes.
  *
- * No thread and no signal: bytes move between the rings and the kernel whenever a function of the line runs. The end of file,
- * or an error, is the end of the board: nobody can reach it any more, so the process ends with status 0. */
+ * No thread and no signal: bytes move between the rings and the kernel whenever a function of the line runs. The end
+ * of file, or an error, is the end of the board: nobody can reach it any more, so the process ends with status 0. */
 #define _DEFAULT_SOURCE
 #include "../port.h"
 #include "../ring.h"

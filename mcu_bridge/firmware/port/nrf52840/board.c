@@ -1,8 +1,8 @@
 /* An nRF52840, on a board like the Arduino Nano 33 BLE: TIMER1 as clock, UARTE0 as line, WDT, an analogue sensor.
  *
- * Built and held to its budget, never run: we had no such board. Registers as the product specification describes them.
- * It starts at address 0, so it takes the place of a bootloader; flash it through SWD. The line is at 1 Mbaud, 8N1, on TX
- * (P1.03) and RX (P1.10), which need an adapter to USB. The sensor is what lies on A0 (P0.04), 0 to 3.6 V. */
+ * Built and held to its budget, never run: we had no such board. It starts at address 0, so it takes the place of a
+ * bootloader; flash it through SWD. The line is at 1 Mbaud, 8N1, on TX (P1.03) and RX (P1.10), which need an adapter to
+ * USB. The sensor is what lies on A0 (P0.04), 0 to 3.6 V. */
 #include "../cortex_m/board.h"
 #include "../port.h"
 #include "interrupts.h"
@@ -79,7 +79,7 @@ void port_unique_id(uint8_t id[8])
     }
 }
 
-/* --- The clock: TIMER1 counts 24 bits at 16 MHz, asleep too; channel 0 marks each wrap, channel 1 is for reading --- */
+/* --- The clock: TIMER1 counts 24 bits at 16 MHz, asleep too. Channel 0 marks each wrap, channel 1 is read --- */
 
 static void start_clock(void)
 {
@@ -114,8 +114,9 @@ void on_timer(void)
 
 /* --- The line: DMA receives one byte at a time, and sends what lies in one piece ---
  *
- * An interrupt takes each byte and starts the next reception; meanwhile the receiver's own FIFO of a few bytes holds what arrives,
- * so at 1 Mbaud the interrupt may be some 40 microseconds late. A larger transfer would need a timer to notice its end. */
+ * An interrupt takes each byte and starts the next reception; meanwhile the receiver's own FIFO of a few bytes holds
+ * what arrives, so at 1 Mbaud the interrupt may be some 40 microseconds late. A larger transfer would need a timer to
+ * notice its end. */
 
 static volatile uint8_t incoming;
 static volatile uint32_t outgoing; /* bytes that the DMA is sending */
@@ -209,7 +210,7 @@ void port_watchdog_feed(void)
     WDT_RR0 = WDT_RR_RELOAD;
 }
 
-/* --- The sensor: a voltage read a thousand times a second. x is a stretch of it, t what came next: it learns to forecast --- */
+/* --- The sensor: a voltage, read a thousand times a second. x is a stretch of it, t what came next: a forecast --- */
 
 static volatile int16_t reading;
 

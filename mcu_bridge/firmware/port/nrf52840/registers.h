@@ -1,4 +1,5 @@
-/* The registers of an nRF52840 that the port uses; names, offsets and bits as in its product specification, version 1.7. */
+/* The registers of an nRF52840 that the port uses. Names are Nordic's; addresses and bits were compared with its header
+ * for this chip. */
 #ifndef TINYFLEET_NRF52840_REGISTERS_H
 #define TINYFLEET_NRF52840_REGISTERS_H
 
