@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import shutil
 import signal
 import socket
@@ -28,12 +29,17 @@ _CONTROL_S = 5.0  # for QEMU to answer
 async def open_emulated(board: str, name: str | None = None) -> EmulatedBoard:
     """A new board, as after power-on: `mps2-an386` under QEMU, or `host`.
 
-    Builds the firmware where it is not fresh. Raises InvalidInput when a tool is missing.
+    Builds the firmware where it is not fresh. Raises InvalidInput when a tool is missing, LineLost
+    when the machine has no room for one more process.
     """
     kind = QemuBoard if board == "mps2-an386" else HostBoard
     kind.check_tools()
     image = await asyncio.to_thread(firmware_image, board)
-    return kind(image, name or f"emulated://{board}")
+    name = name or f"emulated://{board}"
+    try:
+        return kind(image, name)
+    except OSError as error:
+        raise LineLost(f"{name}: cannot be started: {error.strerror}") from None
 
 
 class EmulatedBoard:
@@ -166,10 +172,12 @@ class _QemuControl:
 
 
 def _guard() -> list[str]:
-    """What makes a process end with its parent."""
+    """What makes a process end with its parent, also with one that ended a moment ago."""
     if shutil.which("setpriv") is None:
         raise InvalidInput("setpriv is not installed; the package util-linux has it")
-    return ["setpriv", "--pdeathsig", "KILL"]
+    # The signal is for an end after setpriv has asked for it; the shell sees one before.
+    still_there = f'[ "$PPID" = {os.getpid()} ] && exec "$@"'
+    return ["setpriv", "--pdeathsig", "KILL", "sh", "-c", still_there, "sh"]
 
 
 def _start(command: list[str], descriptors: list[int], **files: Any) -> subprocess.Popen[bytes]:
