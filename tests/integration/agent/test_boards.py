@@ -12,7 +12,7 @@ from typing import Any
 import grpc
 import pytest
 from agent_peers import AggregatorPeer, CoordinatorPeer, Visit, listening
-from fake_board import Bench, identity
+from played_board import Bench, identity
 
 from edge_agents import boards
 from edge_agents.boards import Board, BoardMember, Ports

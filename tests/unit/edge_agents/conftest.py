@@ -1,4 +1,4 @@
-"""Lets the tests of this folder import `fake_board`."""
+"""Lets the tests of this folder import `played_board`."""
 
 import sys
 from pathlib import Path

@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from fake_board import Bench, identity
+from played_board import Bench, identity
 
 from edge_agents.boards import RETRY_PAUSES_S, Board, Ports, board_capabilities
 from edge_agents.reconnect import Clock

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 
 import numpy as np
 import pytest
-from fake_board import Bench, identity
+from played_board import Bench, identity
 
 from edge_agents.boards import Board, Ports
 from edge_agents.reconnect import Clock
