@@ -66,8 +66,13 @@ class ReplyTimer:
         self.give_up_at = now + self.patience_s
 
     def heard(self, now: float) -> None:
-        """The other side sends, if nothing new: to ask again now would only make it send more."""
-        self._due = max(self._due, now + self._time.wait_s)
+        """The other side sends, if nothing new: to ask again now would only make it send more.
+
+        It is there, so the wait does not go on doubling: on a bad line the one block that is
+        wanted may be lost many times in a row.
+        """
+        self.lapses = 0
+        self._due = now + self._time.wait_s
 
     def lapsed(self, now: float) -> bool:
         """Whether it is time to ask again; the next wait is then twice as long."""
