@@ -4,10 +4,11 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 import numpy as np
-from device_lines import EventfulLine
+from device_lines import EventfulLine, KeptLine
 from learner_cases import CASES, Case
 
 from mcu_bridge.device import Device, Patience
+from mcu_bridge.errors import DeviceRestarted
 from mcu_bridge.lines.emulated import EmulatedBoard
 from tinyfleet.learner.protocol import Samples
 from tinyfleet.model.initialization import initial_parameters
@@ -73,11 +74,11 @@ async def disturbed(
     write: int,
     event: Callable[[], Awaitable[None]],
     patience: Patience | None = None,
-) -> None:
-    """An assignment with an event just before the host's nth write."""
+) -> Outcome:
+    """An assignment with an event just before the host's nth write, if there are so many."""
     device = await Device.connect(EventfulLine(board, write, event), patience)
     try:
-        await assignment(device)
+        return await assignment(device)
     finally:
         await device.close()
 
@@ -87,3 +88,22 @@ async def writes_of_an_assignment(board: EmulatedBoard) -> tuple[int, Outcome]:
     async with await Device.connect(line) as device:
         outcome = await assignment(device)
     return line.writes, outcome
+
+
+async def survives_resets(board: EmulatedBoard, times: int) -> int:
+    """Reset the board so often, all over an assignment; returns how many it did not survive.
+
+    After each the board is connected anew, and the assignment must have the same outcome. One that
+    survives does so because the host needed nothing of the board any more: how many writes there
+    are varies a little with the time of acknowledgements.
+    """
+    writes, expected = await writes_of_an_assignment(board)
+    interrupted = 0
+    for write in range(2, writes, max(1, writes // times)):  # the first one identifies
+        try:
+            assert await disturbed(board, write, board.reset) == expected
+        except DeviceRestarted:
+            interrupted += 1
+        async with await Device.connect(KeptLine(board)) as device:
+            assert await assignment(device) == expected
+    return interrupted

@@ -24,7 +24,7 @@ SPEC = builtin_model("mlp_32", (1, 1, 1), 1, LOSSES[0])
 TRANSFERS, SESSIONS = 1000, 10
 PAIRS = TRANSFERS // SESSIONS // 2  # there and back
 CUT_AFTER_BYTES, CUT_S = 300_000, 0.3
-SOON = Patience(first_s=0.03, answer_s=20.0, progress_s=20.0)  # the line is fast, if bad
+SOON = Patience(first_s=0.03, least_s=0.01, answer_s=20.0, progress_s=20.0)  # fast, if bad
 
 
 def noise(seed: int, cut_for_s: float = CUT_S) -> Noise:
