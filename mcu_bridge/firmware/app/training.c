@@ -97,9 +97,7 @@ uint32_t training_total(const training_t *training)
 
 bool training_needs_bytes(const training_t *training)
 {
-    const bool last_came = training->is_complete && training->index + 1u == training->request.samples;
-    return training->state == TRAINING_RUNNING && training->request.source == DEVICE_FROM_LINE &&
-           training->pass == 0 && !last_came;
+    return training->state == TRAINING_RUNNING && training->request.source == DEVICE_FROM_LINE && training->pass == 0;
 }
 
 bool training_can_step(const training_t *training)

@@ -55,7 +55,7 @@ void training_stop(training_t *training);
 /* Bytes of all samples on the line; steps of a phase on the sensor. */
 uint32_t training_total(const training_t *training);
 
-/* Whether the phase cannot end without more bytes. */
+/* Whether the phase cannot end without more bytes; to be asked when no step can be made. */
 bool training_needs_bytes(const training_t *training);
 
 /* Whether a step can be made now. */

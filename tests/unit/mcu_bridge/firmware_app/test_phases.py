@@ -235,6 +235,7 @@ def test_a_diverged_phase_ends_its_transfer_and_leaves_no_parameters(board, batc
     flags, result = diverging(board, MLP, phase, samples)
     assert flags & ENDED
     assert (result["diverged"], result["steps"]) == (1, 71)
+    assert result["updates"] == 70 // batch_size
     assert board.read(Region.PARAMETERS, MLP.parameter_bytes) == Status.WRONG_STATE
     assert board.write(Region.PARAMETERS, draw_parameters(MLP, 2).tobytes()) == Status.OK
     assert board.has_parameters
