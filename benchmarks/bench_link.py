@@ -25,6 +25,7 @@ from mcu_bridge.device import Device
 from mcu_bridge.lines import open_line
 from mcu_bridge.noise import Noise, NoisyLine
 from mcu_bridge.selftest import BITS_A_BYTE
+from tinyfleet.errors import TinyFleetError
 from tinyfleet.model.builtin import builtin_model
 from tinyfleet.model.initialization import initial_parameters
 from tinyfleet.model.spec import LOSSES
@@ -73,7 +74,10 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--repeats", type=int, default=5, choices=range(1, 101), metavar="N")
     options = parser.parse_args()
-    found = [asyncio.run(measure(url, baud, options.repeats)) for url, baud in LINES.items()]
+    try:
+        found = [asyncio.run(measure(url, baud, options.repeats)) for url, baud in LINES.items()]
+    except TinyFleetError as error:  # such as a tool chain that is not installed
+        sys.exit(str(error))
     if options.json:
         print(json.dumps({"machine": describe_machine(), "lines": [asdict(one) for one in found]}))
     else:
