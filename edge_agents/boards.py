@@ -168,8 +168,8 @@ class Board:
     async def close(self) -> None:
         """Let go of the line, if it is open."""
         device, self._device = self._device, None
-        self._ports.give_back(self._port)
         if device is not None:
+            self._ports.give_back(self._port)
             with contextlib.suppress(TinyFleetError, OSError, TimeoutError):
                 async with asyncio.timeout(CLOSE_S):
                     await device.close()
@@ -205,12 +205,13 @@ class Board:
 
     async def _open(self, url: str) -> Device:
         self._ports.take(url)  # now: another board of this process looks at the same time
-        self._port = url
         try:
-            return await self._connect(url)
+            device = await self._connect(url)
         except BaseException:
             self._ports.give_back(url)
             raise
+        self._port = url
+        return device
 
     def _say_what_was_cured(self, failures: list[Exception]) -> None:
         if failures and self._identity is not None:

@@ -58,6 +58,8 @@ async def attending(
     [
         (("--name", "a b"), 2, "name must be"),
         (("--own-data", "no-such.npz"), 2, "cannot read own data"),
+        (("--device", "emulated://toaster"), 2, "unknown emulated board 'toaster'"),
+        (("--device", "pty:///a?baud=9"), 2, "takes no options"),
         (("--coordinator", "127.0.0.1:1", "--give-up-s", "0.1"), 3, "no coordinator at"),
     ],
 )

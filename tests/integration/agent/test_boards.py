@@ -243,6 +243,19 @@ async def test_model_that_does_not_fit_is_declined_for_good_with_the_bytes_missi
         assert not visit.left.is_set()
 
 
+async def test_layer_that_the_firmware_lacks_is_declined_for_good_and_the_board_stays() -> None:
+    async with attached(Bench(fail_at={1: "lacks a layer"})) as a:
+        visit = await a.visit()
+        visit.brief(RUN, SPEC)
+        visit.assign(RUN, 0, PLAN, START)
+        decline = (await soon(visit.heard.get())).decline
+        assert decline.permanent
+        assert "cannot run a layer of the model" in decline.reason
+        visit.assign(RUN, 1, PLAN, START)
+        assert (await a.update())[0].round == 1
+        assert not visit.left.is_set()
+
+
 async def test_member_that_another_replaced_ends_as_superseded() -> None:
     async with attached() as a:
         visit = await a.visit()

@@ -11,7 +11,15 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from mcu_bridge.device import DeviceIdentity
-from mcu_bridge.errors import DeviceRestarted, LineLost, ModelDoesNotFit, NoAnswer
+from mcu_bridge.errors import (
+    DeviceRefused,
+    DeviceRestarted,
+    LineLost,
+    ModelDoesNotFit,
+    NoAnswer,
+    Status,
+    WrongVersion,
+)
 from tinyfleet.learner import Samples, Trained, make_learner
 from tinyfleet.learner.memory import memory_needed
 from tinyfleet.model.spec import ModelSpec, Parameters
@@ -21,6 +29,8 @@ FAILURES = {
     "unplugged": LineLost("the board was unplugged"),
     "silent": NoAnswer("the board is silent"),
     "restarted": DeviceRestarted("the board has restarted"),
+    "lacks a layer": DeviceRefused(Status.BAD_LAYER, "CONFIGURE"),
+    "is of another version": WrongVersion("the board has version 2, this needs 1: flash it"),
 }
 
 
@@ -45,12 +55,14 @@ def identity(board: str = "fake", memory_bytes: int = 200_000) -> DeviceIdentity
 class Bench:
     """Where boards are plugged in.
 
-    plugged: whether one is there. fail_at: call -> what happens. slow_at: call -> seconds it takes.
+    plugged: whether one is there. fail_at: call -> what happens. fail_open: the same for
+    connections. slow_at: call -> seconds it takes.
     """
 
     who: DeviceIdentity = field(default_factory=identity)
     plugged: bool = True
     fail_at: dict[int, str] = field(default_factory=dict)
+    fail_open: dict[int, str] = field(default_factory=dict)
     slow_at: dict[int, float] = field(default_factory=dict)
     calls: list[str] = field(default_factory=list)
     opened: list[str] = field(default_factory=list)
@@ -58,6 +70,8 @@ class Bench:
 
     async def connect(self, url: str) -> FakeDevice:
         self.opened.append(url)
+        if failure := self.fail_open.get(len(self.opened)):
+            raise FAILURES[failure]
         if not self.plugged:
             raise FAILURES["unplugged"]
         return FakeDevice(self)

@@ -98,6 +98,27 @@ async def test_board_is_looked_for_until_it_is_there_and_each_change_is_said_onc
     assert messages == ["no board, trying again", "board reached"]
 
 
+async def test_board_of_another_version_is_named_once_until_it_is_flashed(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    bench = Bench(fail_open=dict.fromkeys(range(1, 6), "is of another version"))
+    board = board_on(bench)
+    await board.find()
+    assert len(bench.opened) == 6
+    assert [(r.message, r.fields["reason"]) for r in caplog.records] == [
+        ("no board, trying again", "the board has version 2, this needs 1: flash it")
+    ]
+
+
+async def test_board_that_another_program_has_taken_meanwhile_is_gone() -> None:
+    refused = dict.fromkeys(range(2, 5), "lacks a layer")  # any refusal will do
+    bench = Bench(fail_at={1: "silent"}, fail_open=refused)
+    board = board_on(bench)
+    await board.find()
+    with pytest.raises(BoardGone, match="refused"):
+        await board.use(probe)
+
+
 async def test_board_that_is_back_is_not_gone_any_more() -> None:
     bench = Bench()
     board = board_on(bench)
