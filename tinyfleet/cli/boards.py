@@ -1,10 +1,11 @@
-"""The boards of a local fleet: what they need is looked for, and built once, before it starts.
+"""The boards of a local fleet: what they need is looked for before it starts, and built once.
 
 The bridge to boards is loaded by name when it is needed: the core library stands without it.
 """
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 import time
 from typing import Any
@@ -29,6 +30,8 @@ def ready_boards(url: str, count: int) -> list[str]:
         raise InvalidInput(
             f"{url} is one board: give --mcus 1, or start one tinyfleet-agent with a --device each"
         )
+    else:
+        asyncio.run(_look_at(url))
     return [url] * count
 
 
@@ -37,6 +40,13 @@ def _build(board: str) -> None:
     note(f"firmware for {board}: looking for its image, building it where it is missing or old")
     image = _part("images").firmware_image(board)
     note(f"firmware for {board}: {image.name} is ready ({time.monotonic() - began:.1f} s)")
+
+
+async def _look_at(url: str) -> None:
+    """Say who is there; raises what the bridge raises when nobody is."""
+    device = await _part("device").Device.connect(url)
+    await device.close()
+    note(f"{url} is {device.identity.board}, firmware {device.identity.firmware}")
 
 
 def _part(name: str) -> Any:

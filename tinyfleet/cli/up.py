@@ -199,7 +199,7 @@ def _say_where(local: LocalFleet, agents: int, boards: list[str]) -> None:
     note(f"coordinator {local.coordinator}, aggregator {local.aggregator}")
     note(f"metrics {local.metrics}, {agents} agents, logs in {local.folder / 'logs'}")
     if boards:
-        note(f"{len(boards)} boards: {boards[0]}")
+        note(f"{len(boards)} board{'s' if len(boards) > 1 else ''}: {boards[0]}")
 
 
 def _follow(

@@ -166,6 +166,7 @@ def test_list_names_the_boards_that_can_be_emulated(capsys):
         (2, ["up", "--agents", "0"], "give --agents or --mcus"),
         (2, ["up", "--mcus", "2", "--board", "tcp://127.0.0.1:9"], "is one board"),
         (2, ["up", "--mcus", "1", "--board", "emulated://m4"], "unknown emulated board"),
+        (3, ["up", "--mcus", "1", "--board", "pty:///dev/no-such-board"], "is not there"),
     ],
 )
 def test_mistakes_are_one_line_with_the_remedy(capsys, code, words, message):
