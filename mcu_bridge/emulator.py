@@ -16,6 +16,7 @@ from tinyfleet.errors import InvalidInput
 PROGRAM = "qemu-system-arm"
 BOARD = "mps2-an386"
 INSTRUCTIONS_PER_TICK = 40  # SysTick at 25 MHz, one instruction a nanosecond (shift=0)
+UNIQUE_ID_AT = 0xFFFF8  # the last 8 bytes of flash; MUST match port/mps2_an386/board.c
 FAULT_STATUS = 111  # MUST match PORT_FAULT_STATUS in firmware/port/port.h
 
 
@@ -27,17 +28,24 @@ def _check_installed() -> None:
         raise InvalidInput(f"{PROGRAM} is not installed; the package has the same name")
 
 
-def serial_command(program: Path, line: int, control: int) -> list[str]:
+def serial_command(
+    program: Path, line: int, control: int, unique_id: bytes = bytes(8)
+) -> list[str]:
     """The command that runs the firmware with its serial line, and QEMU's control, on open sockets.
 
-    line, control: file descriptors that the process inherits. There is no semihosting, so the
-    firmware reaches nothing of this machine but the line.
+    line, control: file descriptors that the process inherits. unique_id: the board's own 8 bytes.
+    There is no semihosting, so the firmware reaches nothing of this machine but the line.
     """
     _check_installed()
     serial = ["-chardev", f"socket,id=line,fd={line}", "-serial", "chardev:line"]
     qmp = ["-chardev", f"socket,id=control,fd={control}", "-mon", "chardev=control,mode=control"]
+    number = int.from_bytes(unique_id, "little")
+    identity = [
+        "-device",
+        f"loader,addr={UNIQUE_ID_AT:#x},data={number:#x},data-len={len(unique_id)}",
+    ]
     kernel = ["-kernel", str(program.resolve())]
-    return [PROGRAM, *_MACHINE, "-nodefaults", *serial, *qmp, *kernel]
+    return [PROGRAM, *_MACHINE, "-nodefaults", *serial, *qmp, *identity, *kernel]
 
 
 def emulator_command(program: Path) -> list[str]:

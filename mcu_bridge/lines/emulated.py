@@ -9,12 +9,15 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import secrets
 import shutil
 import signal
 import socket
 import subprocess
+import tempfile
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from mcu_bridge.emulator import serial_command
 from mcu_bridge.errors import LineLost
@@ -24,6 +27,7 @@ from tinyfleet.errors import InvalidInput, one_line
 
 _ENDED = "the emulated board has ended; open it anew"
 _CONTROL_S = 5.0  # for QEMU to answer
+_ID_BYTES = 8  # each start is a new board, with a unique id of its own
 
 
 async def open_emulated(board: str, name: str | None = None) -> EmulatedBoard:
@@ -48,9 +52,10 @@ class EmulatedBoard:
     Made on the thread that lives as long as the board is to: it ends with that thread.
     """
 
-    def __init__(self, name: str, process: subprocess.Popen[bytes], line: DescriptorLine) -> None:
+    def __init__(self, name: str, started: _Started, line: DescriptorLine) -> None:
         self.name = name
-        self.process = process
+        self.process = started.process
+        self._complaints = started.complaints
         self._line = line
 
     @staticmethod
@@ -59,7 +64,11 @@ class EmulatedBoard:
         _guard()
 
     async def read(self) -> bytes:
-        return await self._line.read()
+        try:
+            return await self._line.read()
+        except LineLost as lost:
+            complaint = _last_line(self._complaints)
+            raise LineLost(f"{lost} ({complaint})" if complaint else str(lost)) from None
 
     async def write(self, data: bytes) -> None:
         await self._line.write(data)
@@ -67,6 +76,7 @@ class EmulatedBoard:
     async def close(self) -> None:
         self._line.close_now()
         await self.power_cut()
+        self._complaints.close()
 
     async def power_cut(self) -> None:
         """End the board at once: the line is lost, its memory too."""
@@ -91,9 +101,10 @@ class HostBoard(EmulatedBoard):
 
     def __init__(self, program: Path, name: str = "emulated://host") -> None:
         ours, theirs = socket.socketpair()
+        command = [str(program), "--id", secrets.token_hex(_ID_BYTES)]
         with theirs:
-            process = _start([str(program)], [], stdin=theirs, stdout=theirs)
-        super().__init__(name, process, DescriptorLine(name, ours.detach(), _ENDED))
+            started = _start(command, [], stdin=theirs, stdout=theirs)
+        super().__init__(name, started, DescriptorLine(name, ours.detach(), _ENDED))
 
     async def reset(self) -> None:
         # The alarm is its watchdog, after which the process executes itself anew.
@@ -107,10 +118,11 @@ class QemuBoard(EmulatedBoard):
         ours, theirs = socket.socketpair()
         control, control_theirs = socket.socketpair()
         with theirs, control_theirs:
-            numbers = [theirs.fileno(), control_theirs.fileno()]
-            process = _start(serial_command(program, *numbers), numbers)
+            at, control_at = theirs.fileno(), control_theirs.fileno()
+            command = serial_command(program, at, control_at, secrets.token_bytes(_ID_BYTES))
+            started = _start(command, [at, control_at])
         self._control = _QemuControl(name, control)
-        super().__init__(name, process, DescriptorLine(name, ours.detach(), _ENDED))
+        super().__init__(name, started, DescriptorLine(name, ours.detach(), _ENDED))
 
     @staticmethod
     def check_tools() -> None:
@@ -180,13 +192,29 @@ def _guard() -> list[str]:
     return ["setpriv", "--pdeathsig", "KILL", "sh", "-c", still_there, "sh"]
 
 
-def _start(command: list[str], descriptors: list[int], **files: Any) -> subprocess.Popen[bytes]:
+@dataclass(frozen=True)
+class _Started:
+    """A process, and the file that takes what it says on stderr."""
+
+    process: subprocess.Popen[bytes]
+    complaints: IO[bytes]
+
+
+def _start(command: list[str], descriptors: list[int], **files: Any) -> _Started:
+    complaints = tempfile.TemporaryFile()  # noqa: SIM115 - it goes with the board
     # A session of its own: Ctrl-C is for us, and we end the board when we are done with it.
     streams: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL} | files
-    return subprocess.Popen(
+    process = subprocess.Popen(
         [*_guard(), *command],
-        stderr=subprocess.DEVNULL,
+        stderr=complaints,
         pass_fds=descriptors,
         start_new_session=True,
         **streams,
     )
+    return _Started(process, complaints)
+
+
+def _last_line(complaints: IO[bytes]) -> str:
+    complaints.seek(max(complaints.seek(0, os.SEEK_END) - 400, 0))
+    lines = complaints.read().decode("utf-8", "replace").strip().splitlines()
+    return one_line(lines[-1]) if lines else ""

@@ -137,12 +137,12 @@ def started(command: list[str], line: socket.socket, *inherited: socket.socket) 
 
 
 @contextmanager
-def on_mps2_an386(programs: Path, name: str, *options: str) -> Iterator[Board]:
+def on_mps2_an386(programs: Path, name: str, *_options: str) -> Iterator[Board]:
     ours, theirs = socket.socketpair()
     control, control_theirs = socket.socketpair()
     program = programs / f"mps2_an386/{name}.elf"
-    command = serial_command(program, theirs.fileno(), control_theirs.fileno())
-    with ours, control, started([*command, *options], theirs, theirs, control_theirs):
+    command = serial_command(program, theirs.fileno(), control_theirs.fileno(), UNIQUE_ID)
+    with ours, control, started(command, theirs, theirs, control_theirs):
         theirs.close()
         control_theirs.close()
         yield Board(ours)
@@ -156,11 +156,9 @@ def on_host(programs: Path, name: str, *options: str) -> Iterator[Board]:
         yield Board(ours)
 
 
+UNIQUE_ID = bytes(range(1, 9))
 PORTS = {"mps2_an386": on_mps2_an386, "host": on_host}
-WITH_AN_ID = {
-    "mps2_an386": ("-device", "loader,addr=0xFFFF8,data=0x0807060504030201,data-len=8"),
-    "host": ("--id", "0102030405060708"),
-}
+WITH_AN_ID = {"mps2_an386": (), "host": ("--id", UNIQUE_ID.hex())}
 LOSING = {"mps2_an386": (), "host": ("--lose-bytes",)}  # as a real line loses them
 
 
@@ -242,8 +240,8 @@ def test_power_is_the_first_cause(run: Run) -> None:
 
 def test_a_board_has_the_id_that_it_was_given(run: Run, port: str) -> None:
     with run("watchdog_check", *WITH_AN_ID[port]) as board:
-        assert board.report().unique_id == bytes(range(1, 9))
-        assert board.after(b"s").unique_id == bytes(range(1, 9))
+        assert board.report().unique_id == UNIQUE_ID
+        assert board.after(b"s").unique_id == UNIQUE_ID
 
 
 def test_time_goes_on_across_the_counters_end(run: Run) -> None:

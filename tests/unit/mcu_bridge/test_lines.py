@@ -13,6 +13,7 @@ import pytest
 from mcu_bridge import images
 from mcu_bridge.errors import LineLost
 from mcu_bridge.lines import open_line, parse_url
+from mcu_bridge.lines.emulated import HostBoard
 from tinyfleet.errors import InvalidInput, Refused, TinyFleetError
 
 ALL_BYTES = bytes(range(256)) * 4
@@ -260,6 +261,16 @@ async def test_a_missing_emulator_is_named(url, tool, message, monkeypatch):
     monkeypatch.setattr(shutil, "which", lambda name: None if name == tool else name)
     with pytest.raises(InvalidInput, match=message):
         await open_line(url)
+
+
+async def test_what_an_emulator_complained_of_is_in_the_error(tmp_path):
+    program = tmp_path / "broken"
+    program.write_text("#!/bin/sh\necho warming up >&2\necho 'no such flash' >&2\nexit 1\n")
+    program.chmod(0o755)
+    board = HostBoard(program)
+    with pytest.raises(LineLost, match=r"has ended; open it anew \(no such flash\)"):
+        await board.read()
+    await board.close()
 
 
 def test_an_unknown_board_is_refused():
