@@ -68,7 +68,7 @@ class EmulatedBoard:
             return await self._line.read()
         except LineLost as lost:
             complaint = _last_line(self._complaints)
-            raise LineLost(f"{lost} ({complaint})" if complaint else str(lost)) from None
+            raise LineLost(f"{lost}: {complaint}" if complaint else str(lost)) from None
 
     async def write(self, data: bytes) -> None:
         await self._line.write(data)
