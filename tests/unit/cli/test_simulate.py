@@ -113,6 +113,7 @@ def test_an_interrupted_run_is_kept_and_resuming_ends_in_the_same_parameters(
     assert resumed["samples"] == 18 * 16
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_a_run_with_its_exit_code(number):
     command = [sys.executable, "-m", "tinyfleet.cli", "simulate", *QUICK, "--rounds", "50000000"]
