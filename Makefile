@@ -37,7 +37,7 @@ bench: setup ## every number in the README; installs PyTorch to compare with
 	$(PYTHON_BIN) -m pip install -qq --disable-pip-version-check -r requirements/bench.in
 	@dev/bench
 
-bench-mcu: setup ## what training costs a Cortex-M4F: instructions, flash, RAM, stack
+bench-mcu: setup ## what training costs a Cortex-M4F, and TinyReptile against Reptile there; about six minutes
 	$(PYTHON_BIN) benchmarks/bench_mcu.py
 
 proto: setup ## write tinyfleet/v1 anew from proto/

@@ -1,6 +1,6 @@
-"""What a training sample costs a Cortex-M4F: instructions, flash, RAM, stack; under QEMU.
+"""What training costs a Cortex-M4F: instructions, flash, RAM, stack, and an estimate of the time.
 
-    python benchmarks/bench_mcu.py [--json]
+    python benchmarks/bench_mcu.py [--json] [--quick] [--data omniglot.npz]
 
 Builds the firmware's `learner_check` and trains under emulation, strict arithmetic, online. QEMU
 counts instructions, in steps of 40, so there is no spread between runs and a busy machine changes
@@ -11,23 +11,34 @@ most are never computed: fewer than 2 instructions a MAC means that, not a faste
 Models see random inputs, so zeros come from the ReLUs alone; "drawn" is a further line, without a
 bar, on images with as much ink as Omniglot's.
 A missed bar is marked; only bits that are not this machine's are a failure.
+
+Then an estimate of milliseconds and millijoules at 64 MHz: mcu_estimate.py and cycle_model.py say
+from what. At last TinyReptile and Reptile, each as long as it takes to the same loss, on sine and,
+where the data is (--data or TINYFLEET_DATA), Omniglot: mcu_strategies.py says how. --quick halves
+the gradients on sine and leaves Omniglot out. It takes about six minutes, one with --quick.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import shutil
 import subprocess
+import sys
 import tempfile
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from machine import describe_machine
+from mcu_estimate import Estimate, Round, estimate_round, estimate_sample, show_estimates
+from mcu_strategies import OMNIGLOT, SINE, Comparison, Contest, Setting, document, show_comparisons
 
 from mcu_bridge.emulator import PROGRAM
 from mcu_bridge.learner_check import train_on_emulated_board
+from tinyfleet.errors import TinyFleetError
 from tinyfleet.learner.native import NativeLearner
 from tinyfleet.learner.protocol import Samples
 from tinyfleet.model.builtin import builtin_model
@@ -101,20 +112,21 @@ def cost_of(program: Path, spec: ModelSpec, count: int, drawn: bool = False) -> 
 
 
 def build(folder: Path) -> str:
-    """Build the firmware into `folder`; returns what the build says of its sizes."""
+    """Build the firmware into `folder`; returns what the build says of the product's sizes."""
     if shutil.which("arm-none-eabi-gcc") is None or shutil.which(PROGRAM) is None:
         packages = "gcc-arm-none-eabi libnewlib-arm-none-eabi qemu-system-arm"
         raise SystemExit(f"a cross compiler or QEMU is missing; install {packages}")
     command = ["make", "-s", "-C", str(FIRMWARE), f"BUILD={folder}"]
-    return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+    said = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+    return "".join(line for line in said.splitlines(keepends=True) if line.startswith("tinyfleet"))
 
 
 def models() -> list[tuple[ModelSpec, int, bool]]:
     """What is measured, on how many samples of it, and whether they are drawn."""
     images = [builtin_model(name, (28, 28, 1), 5, CROSS_ENTROPY) for name in ("cnn_s", "cnn_m")]
-    sine = builtin_model("mlp_32", (1, 1, 1), 1, MSE)
+    sines = [builtin_model(name, (1, 1, 1), 1, MSE) for name in ("mlp_32", "mlp_64")]
     both = [(spec, IMAGE_SAMPLES, drawn) for drawn in (False, True) for spec in images]
-    return [(sine, SINE_SAMPLES, False), *both]
+    return [*((spec, SINE_SAMPLES, False) for spec in sines), *both]
 
 
 def show(costs: list[Cost]) -> None:
@@ -129,20 +141,83 @@ def show(costs: list[Cost]) -> None:
         print(f"bar: {name} at most {bar} instructions per MAC")
 
 
+def estimates(program: Path, costs: list[Cost]) -> list[Estimate]:
+    """One of each cost, from a log of fewer samples."""
+    return [
+        estimate_sample(
+            program, cost.model, spec, random_samples(spec, count, drawn), cost.instructions, SEED
+        )
+        for cost, (spec, count, drawn) in zip(costs, models(), strict=True)
+    ]
+
+
+def rounds(of: list[Estimate]) -> list[Round]:
+    """Of what the tasks recommend: 128 samples of sine with mlp_64, 100 of Omniglot with cnn_s."""
+    found = {estimate.model: estimate for estimate in of}
+    specs = {spec.name: spec for spec, _, _ in models()}
+    sine, images = specs["mlp_64"], specs["cnn_s"]
+    points, drawings = random_samples(sine, 128), random_samples(images, 100, drawn=True)
+    return [
+        estimate_round(found["mlp_64"], sine, points, SEED),
+        estimate_round(found["cnn_s drawn"], images, drawings, SEED),
+    ]
+
+
+def settings(data: Path | None, quick: bool) -> list[tuple[Setting, Path | None]]:
+    if quick or data is None:
+        why = "--quick" if quick else "no --data and no TINYFLEET_DATA"
+        print(f"Omniglot is left out: {why}", file=sys.stderr)
+        return [(replace(SINE, gradients=SINE.gradients // 2) if quick else SINE, None)]
+    return [(SINE, None), (OMNIGLOT, data)]
+
+
+Report = tuple[str, list[Cost], list[Estimate], list[tuple[Setting, list[Comparison]]]]
+
+
+def measure(data: Path | None, quick: bool) -> Report:
+    with tempfile.TemporaryDirectory() as name:
+        program = Path(name) / "learner_check.elf"
+        chosen = [(each, Contest(each, program, where)) for each, where in settings(data, quick)]
+        sizes = build(Path(name))
+        costs = [cost_of(program, *each) for each in models()]
+        weighed = estimates(program, costs)
+        contests = [(setting, contest.comparisons()) for setting, contest in chosen]
+    return sizes, costs, weighed, contests
+
+
+def to_document(report: Report) -> dict[str, Any]:
+    sizes, costs, weighed, contests = report
+    return {
+        "machine": describe_machine(),
+        "seed": SEED,
+        "sizes": sizes.splitlines(),
+        "models": [{**asdict(cost), "missed": cost.misses} for cost in costs],
+        "estimates": [asdict(estimate) for estimate in weighed],
+        "rounds": [asdict(each) for each in rounds(weighed)],
+        "comparisons": [document(each) for _, comparisons in contests for each in comparisons],
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument("--quick", action="store_true", help="half the gradients, no Omniglot")
+    default = os.environ.get("TINYFLEET_DATA")
+    parser.add_argument("--data", type=Path, default=default, help="Omniglot's file")
     arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory() as name:
-        sizes = build(Path(name))
-        program = Path(name) / "learner_check.elf"
-        costs = [cost_of(program, *each) for each in models()]
+    try:
+        report = measure(arguments.data, arguments.quick)
+    except TinyFleetError as error:
+        raise SystemExit(f"bench_mcu: {error}") from None
     if arguments.json:
-        rows = [asdict(cost) for cost in costs]
-        print(json.dumps({"machine": describe_machine(), "seed": SEED, "models": rows}))
-    else:
-        print(f"{describe_machine()}; seed {SEED}\n{sizes}", end="")
-        show(costs)
+        print(json.dumps(to_document(report)))
+        return
+    sizes, costs, weighed, contests = report
+    print(f"{describe_machine()}; seed {SEED}\n{sizes}", end="")
+    show(costs)
+    show_estimates(weighed, rounds(weighed))
+    for setting, comparisons in contests:
+        show_comparisons(setting, comparisons)
 
 
 if __name__ == "__main__":
