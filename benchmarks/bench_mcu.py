@@ -1,6 +1,6 @@
 """What training costs a Cortex-M4F: instructions, flash, RAM, stack, and an estimate of the time.
 
-    python benchmarks/bench_mcu.py [--json] [--quick] [--data omniglot.npz]
+    python benchmarks/bench_mcu.py [--json] [--quick] [--longer N] [--data omniglot.npz]
 
 Builds the firmware's `learner_check` and trains under emulation, strict arithmetic, online. QEMU
 counts instructions, in steps of 40, so there is no spread between runs and a busy machine changes
@@ -15,7 +15,8 @@ A missed bar is marked; only bits that are not this machine's are a failure.
 Then an estimate of milliseconds and millijoules at 64 MHz: mcu_estimate.py and cycle_model.py say
 from what. At last TinyReptile and Reptile, each as long as it takes to the same loss, on sine and,
 where the data is (--data or TINYFLEET_DATA), Omniglot: mcu_strategies.py says how. --quick halves
-the gradients on sine and leaves Omniglot out. It takes about six minutes, one with --quick.
+the gradients on sine and leaves Omniglot out; --longer multiplies those of both. It takes about six
+minutes, two with --quick.
 """
 
 from __future__ import annotations
@@ -163,21 +164,29 @@ def rounds(of: list[Estimate]) -> list[Round]:
     ]
 
 
-def settings(data: Path | None, quick: bool) -> list[tuple[Setting, Path | None]]:
+Chosen = list[tuple[Setting, Path | None]]
+
+
+def settings(data: Path | None, quick: bool, longer: float) -> Chosen:
+    """What is compared, and from which data."""
+    factor = longer / 2 if quick else longer
+    sine, omniglot = (
+        replace(each, gradients=round(each.gradients * factor)) for each in (SINE, OMNIGLOT)
+    )
     if quick or data is None:
         why = "--quick" if quick else "no --data and no TINYFLEET_DATA"
         print(f"Omniglot is left out: {why}", file=sys.stderr)
-        return [(replace(SINE, gradients=SINE.gradients // 2) if quick else SINE, None)]
-    return [(SINE, None), (OMNIGLOT, data)]
+        return [(sine, None)]
+    return [(sine, None), (omniglot, data)]
 
 
 Report = tuple[str, list[Cost], list[Estimate], list[tuple[Setting, list[Comparison]]]]
 
 
-def measure(data: Path | None, quick: bool) -> Report:
+def measure(compared: Chosen) -> Report:
     with tempfile.TemporaryDirectory() as name:
         program = Path(name) / "learner_check.elf"
-        chosen = [(each, Contest(each, program, where)) for each, where in settings(data, quick)]
+        chosen = [(each, Contest(each, program, where)) for each, where in compared]
         sizes = build(Path(name))
         costs = [cost_of(program, *each) for each in models()]
         weighed = estimates(program, costs)
@@ -202,11 +211,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--quick", action="store_true", help="half the gradients, no Omniglot")
+    parser.add_argument("--longer", type=float, default=1.0, help="times as many gradients")
     default = os.environ.get("TINYFLEET_DATA")
     parser.add_argument("--data", type=Path, default=default, help="Omniglot's file")
     arguments = parser.parse_args()
     try:
-        report = measure(arguments.data, arguments.quick)
+        report = measure(settings(arguments.data, arguments.quick, arguments.longer))
     except TinyFleetError as error:
         raise SystemExit(f"bench_mcu: {error}") from None
     if arguments.json:

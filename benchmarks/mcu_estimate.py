@@ -81,19 +81,22 @@ def wire_bytes(data: bytes) -> int:
     return sum(len(encode_frame(DATA, 1, payload)) for payload in payloads)
 
 
+def line_bytes(spec: ModelSpec, samples: Samples, seed: int) -> int:
+    """The frames of a round: parameters to the board and back, and the samples."""
+    parameters = initial_parameters(spec, seed).astype("<f4").tobytes()
+    return 2 * wire_bytes(parameters) + wire_bytes(encode_samples(samples).data)
+
+
 def estimate_round(estimate: Estimate, spec: ModelSpec, samples: Samples, seed: int) -> Round:
     """`samples`: those of the round."""
-    parameters = initial_parameters(spec, seed).astype("<f4").tobytes()
-    encoded = encode_samples(samples).data
-    line = 2 * wire_bytes(parameters) + wire_bytes(encoded)
-    count = len(samples)
+    line, count = line_bytes(spec, samples, seed), len(samples)
     return Round(
         estimate.model,
         count,
         count * estimate.milliseconds,
         count * estimate.millijoules,
-        len(parameters),
-        len(encoded),
+        spec.parameter_bytes,
+        len(encode_samples(samples).data),
         line,
         {baud: line * BITS_A_BYTE / baud * 1e3 for baud in BAUDS},
     )

@@ -8,7 +8,8 @@ CONFIGURE: model, arena, one sample, and what the phase needs more, that is the 
 
 Time is instructions of training until a loss on unseen problems is reached, on all devices together
 and along the critical path, where the devices of a round train at once. The line's time is not in
-it.
+it; the bytes on all lines are a ratio of their own, without a bar, like the memory beyond the
+parameters.
 
 Each Reptile trains for a number of gradients of samples, with three seeds. TinyReptile trains for
 shares of that number, the fewest first, each a run of its own with the outer rate falling to 0,
@@ -36,6 +37,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from mcu_estimate import line_bytes
+
 from mcu_bridge.device import Device
 from mcu_bridge.errors import ModelDoesNotFit
 from mcu_bridge.learner_check import train_on_emulated_board
@@ -52,9 +55,10 @@ from tinyfleet.tasks.base import Task
 SEEDS = (1, 2, 3)
 PROBLEMS = 400  # a seed, each seed its own
 BAR = 2.0
+BARRED = ("time, all devices", "time, critical path", "RAM")
 BOARD = "emulated://mps2-an386"
 # Of Reptile's gradients.
-SHARES = (1 / 4, 1 / 3, 2 / 5, 1 / 2, 2 / 3, 4 / 5, 1.0, 1.5, 2.0)
+SHARES = (1 / 4, 1 / 3, 2 / 5, 1 / 2, 2 / 3, 4 / 5, 0.9, 1.0, 1.5, 2.0)
 
 Options = Mapping[str, float]
 
@@ -119,9 +123,12 @@ class Learned:
 
 @dataclass(frozen=True)
 class Cost:
-    """Of one device in one round. ram_bytes: what CONFIGURE says; fits: on the board as it is."""
+    """Of one device in one round. line_bytes: frames of parameters both ways and of the samples.
+    ram_bytes: what CONFIGURE says; fits: on the board as it is.
+    """
 
     instructions: int
+    line_bytes: int
     ram_bytes: int
     parameter_bytes: int
     fits: bool
@@ -143,7 +150,15 @@ class Row:
 
     @property
     def all_instructions(self) -> int:
-        return self.critical_instructions * int(self.options.get("agents_per_round", 1))
+        return self.critical_instructions * self.devices
+
+    @property
+    def line_bytes(self) -> int:
+        return self.learned.rounds * self.devices * self.cost.line_bytes
+
+    @property
+    def devices(self) -> int:
+        return int(self.options.get("agents_per_round", 1))
 
 
 @dataclass(frozen=True)
@@ -166,6 +181,7 @@ class Comparison:
             "time, critical path": theirs.critical_instructions / ours.critical_instructions,
             "RAM": theirs.cost.ram_bytes / ours.cost.ram_bytes,
             "RAM beyond the parameters": beyond[0] / beyond[1],
+            "bytes on the lines": theirs.line_bytes / ours.line_bytes,
         }
 
 
@@ -233,7 +249,8 @@ class Contest:
         if here.tobytes() != there.parameters.tobytes():
             raise SystemExit(f"{run.strategy}: the board's bits are not this machine's")
         ram_bytes, fits = asyncio.run(_needed(run.model, phase))
-        return Cost(there.instructions, ram_bytes, run.model.parameter_bytes, fits)
+        line = line_bytes(run.model, samples, run.seed)
+        return Cost(there.instructions, line, ram_bytes, run.model.parameter_bytes, fits)
 
 
 def _gradients(plan: TrainingPlan) -> int:
@@ -307,5 +324,5 @@ def _show_row(name: str, row: Row) -> None:
 
 
 def _show_ratio(name: str, ratio: float) -> None:
-    verdict = "met" if ratio >= BAR else "MISSED"
-    print(f"    Reptile takes {ratio:5.2f} times as much: {name:27} {verdict}")
+    verdict = ("   met" if ratio >= BAR else "   MISSED") if name in BARRED else ""
+    print(f"    Reptile takes {ratio:5.2f} times as much {name}{verdict}")
