@@ -19,7 +19,6 @@ INSTRUCTIONS_PER_TICK = 40  # SysTick at 25 MHz, one instruction a nanosecond (s
 UNIQUE_ID_AT = 0xFFFF8  # the last 8 bytes of flash; MUST match port/mps2_an386/board.c
 FAULT_STATUS = 111  # MUST match PORT_FAULT_STATUS in firmware/port/port.h
 
-
 _MACHINE = ["-M", BOARD, "-display", "none"]
 
 

@@ -53,7 +53,7 @@ def list_boards(probe: bool, as_json: bool) -> None:
         return
     print_table(("url", "what", "state"), [[b.url, b.what, b.state] for b in found])
     if not ports:
-        note("no serial port: plug a board in, and see that this user may open it (group dialout)")
+        note("no serial port: plug a board in; to open it this user needs the group dialout")
 
 
 def serial_ports(folder: Path = DEVICE_FOLDER) -> list[tuple[str, str]]:

@@ -215,6 +215,8 @@ def _start(command: list[str], descriptors: list[int], **files: Any) -> _Started
 
 
 def _last_line(complaints: IO[bytes]) -> str:
+    """The last thing said that may be why the process ended: QEMU warns of what is no matter."""
     complaints.seek(max(complaints.seek(0, os.SEEK_END) - 400, 0))
     lines = complaints.read().decode("utf-8", "replace").strip().splitlines()
-    return one_line(lines[-1]) if lines else ""
+    reasons = [line for line in lines if "warning: " not in line]
+    return one_line(reasons[-1]) if reasons else ""

@@ -265,7 +265,8 @@ async def test_a_missing_emulator_is_named(url, tool, message, monkeypatch):
 
 async def test_what_an_emulator_complained_of_is_in_the_error(tmp_path):
     program = tmp_path / "broken"
-    program.write_text("#!/bin/sh\necho warming up >&2\necho 'no such flash' >&2\nexit 1\n")
+    said = ("warming up", "no such flash", "emulator: warning: nic has no peer")
+    program.write_text("#!/bin/sh\n" + "".join(f"echo '{line}' >&2\n" for line in said))
     program.chmod(0o755)
     board = HostBoard(program)
     with pytest.raises(LineLost, match=r"has ended.*: no such flash$"):
