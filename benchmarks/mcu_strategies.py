@@ -3,8 +3,8 @@
 Quality is simulated on this machine; a board would end in the same bits, which is checked on one
 device's share of a few rounds. Cost is the board's: the mean of instructions of those shares under
 QEMU, from the parameters that the run ended with, and the memory that the firmware asks for in its
-answer to CONFIGURE: model, arena, one sample, and what the phase needs more, that is the gradient of a batch
-(batch size above 1) and the stored samples (more than one pass).
+answer to CONFIGURE: model, arena, one sample, and what the phase needs more, that is the gradient
+of a batch (batch size above 1) and the stored samples (more than one pass).
 
 Time is instructions of training until a loss on unseen problems is reached, on all devices together
 and along the critical path, where the devices of a round train at once. The line's time is not in
