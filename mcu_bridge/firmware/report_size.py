@@ -153,13 +153,13 @@ def measure(program: Path) -> Size:
     at = symbols(program)
     objects = linked_objects(program)
     graph = call_graph(objects)
-    stack, path = graph.deepest("port_reset")
+    stack, path = graph.deepest(*graph.named("start_program"))
     handlers = {name: graph.deepest(name)[0] for name in interrupts(objects, graph)}
     worst = max(handlers, key=lambda name: handlers[name])
     stack += EXCEPTION_BYTES + handlers[worst] + EXCEPTION_BYTES
     return Size(
         flash=at["port_flash_used"],
-        ram=at["port_bss_end"] - at["port_guard"],
+        ram=at["port_bss_end"] - at["port_guard"] + at["port_noinit_end"] - at["port_free_end"],
         stack=stack,
         reserved=at["port_stack_top"] - at["port_stack_bottom"],
         fault_stack=max(graph.deepest(name)[0] for name in graph.named("keep_fault", "keep_hang")),

@@ -329,6 +329,14 @@ def symbols(program: Path) -> dict[str, tuple[int, int]]:
     return {row[3]: (int(row[0], 16), int(row[1], 16)) for row in rows if len(row) == 4}
 
 
+def places(program: Path) -> dict[str, int]:
+    """Where all symbols are, those of the linker script too."""
+    out = subprocess.run(
+        ["arm-none-eabi-nm", program], capture_output=True, text=True, check=True
+    ).stdout
+    return {row[2]: int(row[0], 16) for row in map(str.split, out.splitlines()) if len(row) == 3}
+
+
 def within(name: str, pc: int, programs: Path) -> bool:
     at, size = symbols(programs / "mps2_an386/watchdog_check.elf")[name]
     return at <= pc < at + size
@@ -345,8 +353,11 @@ def vectors(program: Path, folder: Path) -> list[int]:
 INTERRUPTS = {
     "mps2_an386": {0: "on_uart_received", 1: "on_uart_sent", 12: "on_uart_overrun"},
     "nrf52840": {2: "on_uarte", 9: "on_timer"},
+    "nano33ble": {2: "on_uarte", 9: "on_timer"},
 }
-IRQS = {"mps2_an386": 13, "nrf52840": 48}
+IRQS = {"mps2_an386": 13, "nrf52840": 48, "nano33ble": 48}
+FLASH_START = {"mps2_an386": 0, "nrf52840": 0, "nano33ble": 0x10000}
+FLASH_END = 0x100000
 
 
 @pytest.mark.parametrize("board", INTERRUPTS)
@@ -356,6 +367,8 @@ def test_a_boards_vectors_lead_where_they_should(
     program = programs / board / "tinyfleet.elf"
     at = {name: place for name, (place, _) in symbols(program).items()}
     words = vectors(program, tmp_path)
+    assert places(program)["port_vectors"] == FLASH_START[board]
+    assert FLASH_START[board] < at["port_reset"] < FLASH_END
     assert RAM < words[0] <= RAM_END
     assert words[0] % 8 == 0
     assert words[1] == at["port_reset"] | 1  # Thumb
@@ -363,6 +376,25 @@ def test_a_boards_vectors_lead_where_they_should(
     for irq in range(IRQS[board]):
         name = INTERRUPTS[board].get(irq)
         assert words[16 + irq] == (at[name] | 1 if name else 0)
+
+
+def test_the_image_behind_a_bootloader_is_the_plain_one_elsewhere(
+    programs: Path, tmp_path: Path
+) -> None:
+    """The same functions of the same sizes at the same distances; only the board's name differs."""
+    plain, behind = (symbols(programs / b / "tinyfleet.elf") for b in ("nrf52840", "nano33ble"))
+    assert plain.keys() == behind.keys()
+    for name, (at, size) in plain.items():
+        moved = FLASH_START["nano33ble"] if at < FLASH_END else 0
+        assert behind[name] == (at + moved, size), name
+
+
+@pytest.mark.parametrize("board", INTERRUPTS)
+def test_the_record_of_a_fault_lies_where_no_bootloader_writes(programs: Path, board: str) -> None:
+    """Arduino's has its variables below 0x20009E14."""
+    at = places(programs / board / "tinyfleet.elf")
+    assert at["port_free_end"] <= at["port_fault"] < at["port_noinit_end"] == RAM_END
+    assert RAM_END - at["port_free_end"] < 64
 
 
 @pytest.mark.parametrize("board", INTERRUPTS)

@@ -2,7 +2,7 @@
  *
  * A program's entry is port_main; the board's start-up calls it. Everything here is for port_main and what it calls:
  * one thread, never from an interrupt. No function waits, except port_wait, port_send_flush and port_read_sample, and
- * none of those for longer than it says. Boards: mps2_an386 (QEMU), nrf52840, host (a Linux process). */
+ * none of those for longer than it says. Boards: mps2_an386 (QEMU), nrf52840, nano33ble, host (a Linux process). */
 #ifndef TINYFLEET_PORT_H
 #define TINYFLEET_PORT_H
 
@@ -82,7 +82,8 @@ extern const uint32_t port_clock_hz; /* the processor's; on the host nominal */
 
 /* --- Resets and faults ----------------------------------------------------------------------------------------- */
 
-/* Resets the board unless fed at least this often; once started it cannot be stopped. */
+/* Resets the board unless fed at least this often; once started it cannot be stopped. On an nRF52840 one
+ * that a bootloader started keeps that one's time. */
 #define PORT_WATCHDOG_MS 8000u
 void port_watchdog_start(void);
 void port_watchdog_feed(void);

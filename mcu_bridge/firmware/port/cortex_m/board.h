@@ -8,6 +8,9 @@
 
 /* --- A board gives --- */
 
+/* Stops what a bootloader may have left running: above all, what could still write to memory. Has no variables. */
+void board_stop_peripherals(void);
+
 /* Before memory is protected and variables matter: clocks, and what lies outside of the regions in mpu.c. */
 void board_start_early(void);
 

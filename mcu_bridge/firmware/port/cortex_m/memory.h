@@ -4,6 +4,7 @@
 
 #include <stdint.h>
 
+extern const uint32_t port_vectors[];
 extern uint32_t port_guard[];
 extern uint32_t port_stack_bottom[];
 extern uint32_t port_stack_top[];
@@ -18,6 +19,9 @@ extern uint32_t port_free_end[];
 
 /* Enforces memory.ld: flash is read and run, RAM read and written, and the guard below the stack not touched. */
 void port_protect_memory(void);
+
+/* Brings the processor's own parts into the state after a reset, with our vectors. MPU off, interrupts held. */
+void reset_state(void);
 
 /* For the vector table. */
 void port_reset(void);

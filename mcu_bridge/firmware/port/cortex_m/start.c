@@ -1,4 +1,4 @@
-/* From reset to the program: the FPU, variables, the stack's mark, memory protection, the board's own parts. */
+/* From reset, or from a bootloader, to the program: a known state, variables, the stack's mark, memory protection, the board's own parts. */
 #include "../port.h"
 #include "board.h"
 #include "memory.h"
@@ -46,17 +46,40 @@ void *port_free_memory(size_t *bytes)
     return port_free_start;
 }
 
-void port_reset(void)
+/* Reached by a branch from port_reset alone. Interrupts are let through when nothing of another program is left. */
+__attribute__((used, noreturn)) static void start_program(void)
 {
-    SCB_CPACR |= SCB_CPACR_FPU;
-    __asm volatile("dsb\n\tisb" ::: "memory");
+    reset_state();
+    board_stop_peripherals();
     mark_stack();
     set_variables();
     board_start_early();
     reset_find_cause();
     port_protect_memory();
+    __asm volatile("cpsie i" ::: "memory");
     board_start();
     for (;;) {
         port_end(port_main());
     }
+}
+
+/* A bootloader may jump here on a stack of its own, which its memory protection guards: that goes first, then the stack
+ * is ours, before anything is pushed. Neither basepri nor faultmask may hold what primask is to let through. */
+__attribute__((naked)) void port_reset(void)
+{
+    __asm volatile("cpsid i\n\t"
+                   "movs r0, #0\n\t"
+                   "ldr r1, =0xE000ED94\n\t" /* MPU_CTRL */
+                   "str r0, [r1]\n\t"
+                   "dsb\n\t"
+                   "msr control, r0\n\t"
+                   "isb\n\t"
+                   "ldr r1, =port_stack_top\n\t"
+                   "msr msp, r1\n\t"
+                   "msr psp, r0\n\t"
+                   "msr basepri, r0\n\t"
+                   "msr faultmask, r0\n\t"
+                   "isb\n\t"
+                   "b start_program\n\t"
+                   ".ltorg");
 }

@@ -36,6 +36,11 @@ const char port_board_name[16] = "mps2-an386";
 const uint32_t port_clock_hz = CLOCK_HZ;
 const uint32_t port_ticks_hz = CLOCK_HZ;
 
+void board_stop_peripherals(void)
+{
+    UART_CTRL = 0;
+}
+
 void board_start_early(void)
 {
 }

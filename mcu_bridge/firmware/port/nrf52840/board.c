@@ -1,7 +1,7 @@
 /* An nRF52840, on a board like the Arduino Nano 33 BLE: TIMER1 as clock, UARTE0 as line, WDT, an analogue sensor.
  *
- * Built and held to its budget, never run: we had no such board. It starts at address 0, so it takes the place of a
- * bootloader; flash it through SWD. The line is at 1 Mbaud, 8N1, on TX (P1.03) and RX (P1.10), which need an adapter to
+ * Built and held to its budget, never run: we had no such board. As nrf52840 it starts at address 0, in the place of a
+ * bootloader, and is flashed through SWD; as nano33ble it starts at 0x10000, behind Arduino's. The line is at 1 Mbaud, 8N1, on TX (P1.03) and RX (P1.10), which need an adapter to
  * USB. The sensor is what lies on A0 (P0.04), 0 to 3.6 V. */
 #include "../cortex_m/board.h"
 #include "../port.h"
@@ -15,13 +15,13 @@
 #define PIN(port, number) ((uint32_t)(port) * 32u + (number))
 #define TX_NUMBER 3u
 #define RX_NUMBER 10u
+#define PIN_CNF_OUTPUT 3u /* and its input buffer off */
 #define PIN_CNF_INPUT_WITH_PULL_UP (3u << 2)
 #define A0_IS_AIN2 3u
 
 #define READINGS_HZ 1000u
 #define HALF_SCALE 2048.0f /* of 12 bits */
 
-const char port_board_name[16] = "nrf52840";
 const uint32_t port_clock_hz = CLOCK_HZ;
 const uint32_t port_ticks_hz = TICKS_HZ;
 
@@ -29,6 +29,24 @@ static uint8_t unique_id[8];
 static uint32_t hardware_cause;
 
 /* --- Start --- */
+
+static const uint8_t switched_off[] = {UARTE0, SPIM0, SPIM1, SAADC, CCM,  QDEC,   COMP, PWM0, PDM,
+                                       PWM1,   PWM2,  SPIM2, I2S,   USBD, UARTE1, QSPI, PWM3, SPIM3};
+
+void board_stop_peripherals(void)
+{
+    PPI_CHENCLR = UINT32_MAX;
+    RADIO_TASKS_DISABLE = 1;
+    NFCT_TASKS_DISABLE = 1;
+    ECB_TASKS_STOP = 1;
+    USBD_USBPULLUP = 0; /* the host sees it unplugged */
+    for (uint32_t i = 0; i < sizeof switched_off; i++) {
+        PERIPHERAL_ENABLE(switched_off[i]) = 0;
+    }
+    for (uint32_t i = 0; i < GPIOTE_CONFIGS; i++) {
+        GPIOTE_CONFIG(i) = 0;
+    }
+}
 
 /* DEVICEID lies where the memory protection will not let anyone read. */
 static void read_unique_id(void)
@@ -51,17 +69,17 @@ static void read_reset_cause(void)
     }
 }
 
-/* The crystal: the internal oscillator is too coarse for a serial port. */
+/* The crystal: the internal oscillator is too coarse for a serial port. It may run already, and then has no event. */
 static void start_crystal(void)
 {
-    CLOCK_EVENTS_HFCLKSTARTED = 0;
     CLOCK_TASKS_HFCLKSTART = 1;
-    while (CLOCK_EVENTS_HFCLKSTARTED == 0) {
+    while ((CLOCK_HFCLKSTAT & CLOCK_HFCLKSTAT_CRYSTAL_RUNS) != CLOCK_HFCLKSTAT_CRYSTAL_RUNS) {
     }
 }
 
 void board_start_early(void)
 {
+    port_watchdog_feed();
     read_unique_id();
     read_reset_cause();
     start_crystal();
@@ -83,6 +101,10 @@ void port_unique_id(uint8_t id[8])
 
 static void start_clock(void)
 {
+    TIMER1_TASKS_STOP = 1;
+    TIMER1_SHORTS = 0;
+    TIMER1_INTENCLR = UINT32_MAX;
+    TIMER1_MODE = 0;
     TIMER1_BITMODE = TIMER1_BITMODE_24;
     TIMER1_PRESCALER = 0;
     TIMER1_CC(0) = 0;
@@ -124,12 +146,18 @@ static volatile uint32_t outgoing; /* bytes that the DMA is sending */
 static void start_uarte(void)
 {
     P1_OUTSET = 1u << TX_NUMBER;
-    P1_DIRSET = 1u << TX_NUMBER;
+    P1_PIN_CNF(TX_NUMBER) = PIN_CNF_OUTPUT;
     P1_PIN_CNF(RX_NUMBER) = PIN_CNF_INPUT_WITH_PULL_UP;
     UARTE0_PSEL_TXD = PIN(1, TX_NUMBER);
     UARTE0_PSEL_RXD = PIN(1, RX_NUMBER);
     UARTE0_BAUDRATE = UARTE0_BAUDRATE_1M;
+    UARTE0_CONFIG = 0;
+    UARTE0_SHORTS = 0;
+    UARTE0_EVENTS_ENDRX = 0;
+    UARTE0_EVENTS_ENDTX = 0;
+    UARTE0_EVENTS_ERROR = 0;
     UARTE0_ENABLE = UARTE0_ENABLE_ENABLED;
+    UARTE0_INTENCLR = UINT32_MAX;
     UARTE0_INTENSET = UARTE0_INT_ENDRX | UARTE0_INT_ENDTX | UARTE0_INT_ERROR;
     UARTE0_RXD_PTR = (uint32_t)&incoming;
     UARTE0_RXD_MAXCNT = 1;
@@ -196,10 +224,17 @@ bool board_has_sent(void)
     return outgoing == 0;
 }
 
-/* --- The watchdog: it runs from the slow clock, asleep too, but not while a debugger holds the processor --- */
+/* --- The watchdog: it runs from the slow clock, asleep too, but not while a debugger holds the processor ---
+ *
+ * Once it runs nothing but power or the reset button stops it or changes it, a software reset neither: it may be a
+ * bootloader's, with a time of its own, or ours from before. */
 
 void port_watchdog_start(void)
 {
+    if (WDT_RUNSTATUS != 0) {
+        port_watchdog_feed();
+        return;
+    }
     WDT_CRV = LOW_CLOCK_HZ / 1000u * PORT_WATCHDOG_MS + LOW_CLOCK_HZ % 1000u * PORT_WATCHDOG_MS / 1000u - 1u;
     WDT_CONFIG = WDT_CONFIG_RUN_IN_SLEEP;
     WDT_TASKS_START = 1;
@@ -207,7 +242,9 @@ void port_watchdog_start(void)
 
 void port_watchdog_feed(void)
 {
-    WDT_RR0 = WDT_RR_RELOAD;
+    for (uint32_t i = 0; i < WDT_RRS; i++) {
+        WDT_RR(i) = WDT_RR_RELOAD; /* all that are in use must be written; the others take no notice */
+    }
 }
 
 /* --- The sensor: a voltage, read a thousand times a second. x is a stretch of it, t what came next: a forecast --- */
@@ -227,6 +264,7 @@ void port_seed_sensor(uint32_t seed)
 
 static void start_sensor(void)
 {
+    SAADC_INTENCLR = UINT32_MAX;
     SAADC_CH0_PSELP = A0_IS_AIN2;
     SAADC_RESOLUTION = SAADC_RESOLUTION_12_BITS;
     SAADC_RESULT_PTR = (uint32_t)&reading;
