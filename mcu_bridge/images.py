@@ -36,12 +36,13 @@ _CROSS = (
 _IMAGES = {
     "mps2-an386": _Image("mps2_an386/tinyfleet.elf", _CROSS),
     "nrf52840": _Image("nrf52840/tinyfleet.elf", _CROSS),
+    "nano33ble": _Image("nano33ble/tinyfleet.elf", _CROSS),
     "host": _Image("host/tinyfleet_device", (_MAKE, ("cc", "gcc libc6-dev"))),
 }
 
 
 def firmware_image(board: str) -> Path:
-    """The program for `board` (mps2-an386, nrf52840 or host), built first when it is not fresh.
+    """The program for `board` (a name in _IMAGES), built first when it is not fresh.
 
     Blocks while it builds, and while another process does. Raises InvalidInput for another board,
     for missing tools (naming the packages that have them) and for a build that fails.

@@ -1,15 +1,12 @@
 """`tinyfleet device flash`: builds a board's firmware and brings it into the board.
 
-Emulated boards load it when they start. Into an nRF52840 OpenOCD writes it through a debug probe
-(SWD): the image starts at address 0, where a bootloader would be, so no bootloader can take it.
-Not tried on hardware; OpenOCD 0.12 took the commands as far as "no such probe".
+Emulated boards load it when they start. An Arduino Nano 33 BLE takes it over USB from its own
+bootloader, behind which it starts (nano33ble). A bare nRF52840 is written through a debug probe:
+that image starts at address 0, where a bootloader would be.
 """
 
 from __future__ import annotations
 
-import shlex
-import shutil
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -18,51 +15,66 @@ import click
 from mcu_bridge import images
 from mcu_bridge.cli.connection import identity_document, look_at, run
 from mcu_bridge.cli.program_image import program_image
-from mcu_bridge.lines.url import EMULATED_BOARDS, parse_url
+from mcu_bridge.cli.programmers import (
+    PROBES,
+    check_usb_port,
+    write_over_usb,
+    write_through_probe,
+)
+from mcu_bridge.lines.url import EMULATED_BOARDS, LineUrl, parse_url
 from tinyfleet.cli.console import examples, json_option, note, print_json, print_table
-from tinyfleet.errors import InvalidInput, Refused, unknown_name
+from tinyfleet.errors import InvalidInput, unknown_name
 
-HARDWARE = "nrf52840"
+OVER_USB = "nano33ble"
+THROUGH_PROBE = "nrf52840"
 HOST = "host"
-BOARDS = (*EMULATED_BOARDS, HARDWARE)
-OPENOCD = "openocd"
-FLASH_TIMEOUT_S = 300.0
-PROBES = {"cmsis-dap": "swd", "jlink": "swd", "stlink": "hla_swd"}  # and how they reach the chip
+BOARDS = (*EMULATED_BOARDS, OVER_USB, THROUGH_PROBE)
+DEFAULT_PROBE = "cmsis-dap"
 
 
 @click.command(
     "flash",
     short_help="Build firmware and write it into a board.",
     epilog=examples(
-        "tinyfleet device flash --board nrf52840 --build-only",
-        "tinyfleet device flash serial:///dev/ttyUSB0",
-        "tinyfleet device flash --probe jlink",
+        "tinyfleet device flash --build-only",
+        "tinyfleet device flash serial:///dev/ttyACM0",
+        "tinyfleet device flash --board nrf52840 --probe jlink",
     ),
 )
 @click.argument("url", metavar="[URL]", required=False)
-@click.option("--board", metavar="NAME", help=f"Board to flash. [default: {HARDWARE}]")
+@click.option("--board", metavar="NAME", help=f"{', '.join(BOARDS)}. [default: {OVER_USB}]")
 @click.option(
     "--probe",
     type=click.Choice(list(PROBES)),
-    default="cmsis-dap",
-    help="Kind of debug probe that the board hangs on.",
+    help=f"Debug probe that a {THROUGH_PROBE} hangs on. [default: {DEFAULT_PROBE}]",
 )
 @click.option("--build-only", is_flag=True, help="Build, name the files and sizes, stop there.")
 @json_option
-def flash(url: str | None, board: str | None, probe: str, build_only: bool, as_json: bool) -> None:
+def flash(
+    url: str | None, board: str | None, probe: str | None, build_only: bool, as_json: bool
+) -> None:
     """Build a board's firmware and write it into the board.
 
-    A real board is written through a debug probe with OpenOCD, whose command is printed before it
-    runs; the board at URL is then asked who it is. It loses the bootloader it has. Emulated boards
-    load the firmware when they start.
+    nano33ble, an Arduino Nano 33 BLE: press its reset button twice; bossac then writes the firmware
+    behind the bootloader, over the USB port URL. The bootloader stays.
+
+    nrf52840: OpenOCD writes through a debug probe, and a bootloader is lost; the board at URL, its
+    line, is then asked who it is.
+
+    The command is printed before it runs. Emulated boards load the firmware when they start.
     """
     name = _board(url, board)
+    if probe is not None and name != THROUGH_PROBE:
+        raise InvalidInput(f"{name} takes no --probe; that is for --board {THROUGH_PROBE}")
+    place = None if url is None else parse_url(url)
+    if name == OVER_USB and not build_only:
+        check_usb_port(place)
     note(f"firmware for {name}: building where it is missing or old")
     path = images.firmware_image(name)
     document = _describe(name, path, quiet=as_json)
     if not build_only:
-        document["flashed"] = _write(name, path, probe)
-        if document["flashed"] and url is not None:
+        document["flashed"] = _write(name, path, probe or DEFAULT_PROBE, place)
+        if name == THROUGH_PROBE and url is not None:
             identity, _ = run(look_at(url))
             document["identity"] = identity_document(identity)
             note(f"{url} is {identity.board}, firmware {identity.firmware}")
@@ -77,7 +89,7 @@ def _board(url: str | None, board: str | None) -> str:
         if board not in (None, place.target):
             raise InvalidInput(f"{url} is no {board}: leave out the URL or --board")
         return place.target
-    name = board or HARDWARE
+    name = board or OVER_USB
     if name not in BOARDS:
         raise unknown_name("board", name, BOARDS)
     return name
@@ -114,32 +126,17 @@ def _shown(path: Path) -> str:
     return str(path.relative_to(here) if path.is_relative_to(here) else path)
 
 
-def _write(board: str, path: Path, probe: str) -> bool:
+def _write(board: str, path: Path, probe: str, place: LineUrl | None) -> bool:
     """Bring the firmware into the board; returns whether something was written."""
     if board in EMULATED_BOARDS:
         note(f"emulated boards load this image when they start: emulated://{board} has it now")
         return False
-    _run_openocd(path.with_suffix(".hex"), probe)
+    if board == THROUGH_PROBE:
+        write_through_probe(path.with_suffix(".hex"), probe)
+        return True
+    write_over_usb(path.with_suffix(".bin"), check_usb_port(place))
+    note(
+        "it runs, and its USB port is gone: the line is TX and RX on its header, through an "
+        "adapter; next: tinyfleet device info serial:///dev/ttyUSB0"
+    )
     return True
-
-
-def _run_openocd(image: Path, probe: str) -> None:
-    """Write `image`; raises when OpenOCD is missing or does not succeed."""
-    program = f"program {{{image}}} verify reset exit"
-    reach = ["-f", f"interface/{probe}.cfg", "-c", f"transport select {PROBES[probe]}"]
-    command = [OPENOCD, *reach, "-f", "target/nrf52.cfg", "-c", program]
-    if shutil.which(OPENOCD) is None:
-        raise InvalidInput(
-            f"{OPENOCD} is missing: sudo apt-get install {OPENOCD}, wire a debug probe to the "
-            "board's SWDIO, SWCLK and GND, and try again"
-        )
-    note(f"running: {shlex.join(command)}")
-    try:
-        done = subprocess.run(command, stdout=2, timeout=FLASH_TIMEOUT_S, check=False)
-    except subprocess.TimeoutExpired:
-        raise Refused(f"{OPENOCD} was not done after {FLASH_TIMEOUT_S:g} s: is it wired?") from None
-    if done.returncode != 0:
-        raise Refused(
-            f"{OPENOCD} ended with status {done.returncode}, see above: is the probe plugged in, "
-            "the board powered, SWDIO and SWCLK the right way round, --probe right?"
-        )

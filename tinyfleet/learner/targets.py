@@ -19,6 +19,7 @@ from tinyfleet.model.spec import ModelSpec
 MEMORY_BYTES = 256_000
 _RAM_BYTES = 256 * 1024
 _FLASH_BYTES = 1024 * 1024
+_ARDUINO_BOOTLOADER_BYTES = 64 * 1024  # MUST match nano33ble_FLASH_START of the firmware's Makefile
 _ALIGNMENT = 4
 
 
@@ -46,7 +47,12 @@ TARGETS = {
     target.name: target
     for target in (
         Target("cortex-m4", "Cortex-M4F with 256 KB of RAM, such as mps2-an386 under QEMU"),
-        Target("nrf52840", "nRF52840, the Arduino Nano 33 BLE's processor"),
+        Target("nrf52840", "nRF52840 without a bootloader"),
+        Target(
+            "nano33ble",
+            "Arduino Nano 33 BLE, an nRF52840 with Arduino's bootloader",
+            flash_bytes=_FLASH_BYTES - _ARDUINO_BOOTLOADER_BYTES,
+        ),
         Target("host", "the firmware as a process of this machine, with a board's memory"),
     )
 }

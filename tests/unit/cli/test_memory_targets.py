@@ -91,10 +91,17 @@ def test_the_memory_is_what_every_board_s_budget_leaves():
     budget = tomllib.loads((FIRMWARE / "budget.toml").read_text("utf-8"))
     left = {name: TARGETS["nrf52840"].ram_bytes - board["ram"] for name, board in budget.items()}
     assert left == dict.fromkeys(budget, MEMORY_BYTES)
-    assert {"mps2_an386", "nrf52840"} <= set(left)
+    assert {"mps2_an386", "nrf52840", "nano33ble"} <= set(left)
 
 
 def test_the_firmware_as_a_process_has_a_board_s_memory():
     source = (FIRMWARE / "port/host/process.c").read_text("utf-8")
     ram, kept = re.search(r"#define FREE_BYTES \((\d+)u - (\d+)u\)", source).groups()
     assert int(ram) - int(kept) == MEMORY_BYTES
+
+
+def test_a_bootloader_s_flash_is_not_the_firmware_s():
+    makefile = (FIRMWARE / "Makefile").read_text("utf-8")
+    (start,) = re.findall(r"^nano33ble_FLASH_START := (\w+)$", makefile, re.MULTILINE)
+    plain, behind = TARGETS["nrf52840"], TARGETS["nano33ble"]
+    assert behind.flash_bytes == plain.flash_bytes - int(start, 16)
