@@ -35,7 +35,16 @@ from typing import Any
 import numpy as np
 from machine import describe_machine
 from mcu_estimate import Estimate, Round, estimate_round, estimate_sample, show_estimates
-from mcu_strategies import OMNIGLOT, SINE, Comparison, Contest, Setting, document, show_comparisons
+from mcu_strategies import (
+    OMNIGLOT,
+    RATIO_BAR,
+    SINE,
+    Comparison,
+    Contest,
+    Setting,
+    document,
+    show_comparisons,
+)
 
 from mcu_bridge.emulator import PROGRAM
 from mcu_bridge.learner_check import train_on_emulated_board
@@ -228,6 +237,7 @@ def main() -> None:
     show_estimates(weighed, rounds(weighed))
     for setting, comparisons in contests:
         show_comparisons(setting, comparisons)
+    print(f"\nbar: Reptile takes at least {RATIO_BAR:g} times the time and RAM")
 
 
 if __name__ == "__main__":

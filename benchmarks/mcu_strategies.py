@@ -56,8 +56,8 @@ from tinyfleet.tasks.base import Task
 SEEDS = (1, 2, 3)
 PROBLEMS = 400  # a seed, each seed its own
 COUNTED_ROUNDS = 4  # whose instructions are counted: another problem, other zeros
-BAR = 2.0
-BARRED = ("time, all devices", "time, critical path", "RAM")
+RATIO_BAR = 2.0
+BARRED = ("time on all devices", "time on the critical path", "RAM")
 BOARD = "emulated://mps2-an386"
 # Of Reptile's gradients.
 SHARES = (1 / 4, 1 / 3, 2 / 5, 1 / 2, 2 / 3, 4 / 5, 0.9, 1.0, 1.5, 2.0)
@@ -179,8 +179,8 @@ class Comparison:
         ours, theirs = self.tiny, self.reptile
         beyond = [row.cost.ram_bytes - row.cost.parameter_bytes for row in (theirs, ours)]
         return {
-            "time, all devices": theirs.all_instructions / ours.all_instructions,
-            "time, critical path": theirs.critical_instructions / ours.critical_instructions,
+            "time on all devices": theirs.all_instructions / ours.all_instructions,
+            "time on the critical path": theirs.critical_instructions / ours.critical_instructions,
             "RAM": theirs.cost.ram_bytes / ours.cost.ram_bytes,
             "RAM beyond the parameters": beyond[0] / beyond[1],
             "bytes on the lines": theirs.line_bytes / ours.line_bytes,
@@ -299,7 +299,7 @@ def document(comparison: Comparison) -> dict[str, Any]:
         "task": comparison.task,
         "model": comparison.model,
         "ratios": comparison.ratios(),
-        "missed": [name for name in BARRED if not comparison.ratios().get(name, 0.0) >= BAR],
+        "missed": [name for name in BARRED if not comparison.ratios().get(name, 0.0) >= RATIO_BAR],
         **{name: None if row is None else _row_document(row) for name, row in rows.items()},
     }
 
@@ -310,7 +310,7 @@ def _row_document(row: Row) -> dict[str, Any]:
 
 
 def show_comparisons(setting: Setting, comparisons: list[Comparison]) -> None:
-    print(f"\n{setting.task}, {comparisons[0].model}: TinyReptile and Reptile, training alone")
+    print(f"\n{setting.task}, {comparisons[0].model}: TinyReptile to the loss of each Reptile")
     for comparison in comparisons:
         theirs, ours = comparison.reptile, comparison.tiny
         _show_row(f"Reptile, {theirs.label}", theirs)
@@ -318,8 +318,8 @@ def show_comparisons(setting: Setting, comparisons: list[Comparison]) -> None:
             print("  TinyReptile was not as good with any number of gradients tried   MISSED")
             continue
         _show_row("TinyReptile", ours)
-        for name, ratio in comparison.ratios().items():
-            _show_ratio(name, ratio)
+        ratios = "; ".join(_told(name, ratio) for name, ratio in comparison.ratios().items())
+        print(f"  times as much for Reptile: {ratios}")
 
 
 def _show_row(name: str, row: Row) -> None:
@@ -337,6 +337,6 @@ def _show_row(name: str, row: Row) -> None:
     )
 
 
-def _show_ratio(name: str, ratio: float) -> None:
-    verdict = ("   met" if ratio >= BAR else "   MISSED") if name in BARRED else ""
-    print(f"    Reptile takes {ratio:5.2f} times as much {name}{verdict}")
+def _told(name: str, ratio: float) -> str:
+    verdict = (" met" if ratio >= RATIO_BAR else " MISSED") if name in BARRED else ""
+    return f"{name} {ratio:.2f}{verdict}"
