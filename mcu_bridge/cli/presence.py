@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -16,8 +16,13 @@ from mcu_bridge.lines.url import EMULATED_BOARDS
 from tinyfleet.cli.console import examples, json_option, note, print_json, print_table
 from tinyfleet.errors import InvalidInput, TinyFleetError
 
+if TYPE_CHECKING:
+    from serial.tools.list_ports_common import ListPortInfo
+
 DEVICE_FOLDER = Path("/dev")
 SERIAL_PATTERNS = ("ttyACM*", "ttyUSB*")
+BOOTLOADER_USB_ID = (0x2341, 0x005A)  # by Arduino's boards.txt
+BOOTLOADER = "Nano 33 BLE in its bootloader"
 
 
 @dataclass
@@ -64,7 +69,13 @@ def serial_ports(folder: Path = DEVICE_FOLDER) -> list[tuple[str, str]]:
         files = sorted(path for pattern in SERIAL_PATTERNS for path in folder.glob(pattern))
         return [(str(path), "serial port") for path in files]
     usb = [port for port in comports() if port.vid is not None]
-    return [(port.device, port.description or "serial port") for port in sorted(usb)]
+    return [(port.device, _usb_port(port)) for port in sorted(usb)]
+
+
+def _usb_port(port: ListPortInfo) -> str:
+    if (port.vid, port.pid) == BOOTLOADER_USB_ID:
+        return BOOTLOADER
+    return port.description or "serial port"
 
 
 def _emulated(board: str) -> Found:
@@ -82,6 +93,8 @@ def _emulated(board: str) -> Found:
 
 def _port(device: str, what: str, probe: bool) -> Found:
     url = f"serial://{device}"
+    if what == BOOTLOADER:
+        return Found(url, what, f"to be flashed: tinyfleet device flash {url}", ready=False)
     if not probe:
         return Found(url, what, "not asked (--probe)", ready=False)
     try:

@@ -1,12 +1,14 @@
 """What `tinyfleet device` makes of a board's numbers: faults, frames, images, ports, noise."""
 
 import struct
+import sys
+import types
 
 import pytest
 
 from mcu_bridge.cli.fault_words import fault_in_words, host_fault_in_words
 from mcu_bridge.cli.frames import SeenFrame, WatchedLine
-from mcu_bridge.cli.presence import serial_ports
+from mcu_bridge.cli.presence import _port, serial_ports
 from mcu_bridge.cli.program_image import segments
 from mcu_bridge.cli.selftest import noise_of
 from mcu_bridge.device.identity import Fault
@@ -147,6 +149,20 @@ def test_ports_are_found_without_pyserial(tmp_path, monkeypatch):
     for name in ("ttyUSB1", "ttyACM0", "tty0", "ttyS0"):
         (tmp_path / name).touch()
     assert [path.rpartition("/")[2] for path, _ in serial_ports(tmp_path)] == ["ttyACM0", "ttyUSB1"]
+
+
+def test_a_bootloader_is_listed_as_what_it_is_and_never_asked(monkeypatch):
+    ports = types.SimpleNamespace(
+        comports=lambda: [
+            types.SimpleNamespace(device=device, vid=vid, pid=pid, description=text)
+            for device, vid, pid, text in [("/dev/ttyACM0", 0x2341, 0x005A, "Nano 33 BLE")]
+        ]
+    )
+    monkeypatch.setitem(sys.modules, "serial.tools.list_ports", ports)
+    ((device, what),) = serial_ports()
+    assert what == "Nano 33 BLE in its bootloader"
+    found = _port(device, what, probe=True)
+    assert found.state == "to be flashed: tinyfleet device flash serial:///dev/ttyACM0"
 
 
 def test_noise_is_said_as_people_say_it():
