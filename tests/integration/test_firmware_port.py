@@ -4,6 +4,7 @@ The programs are firmware/checks/{uart,sensor,watchdog}_check.c. QEMU's mps2-an3
 the same promises, so both run the same tests.
 """
 
+import os
 import random
 import socket
 import struct
@@ -12,14 +13,18 @@ import threading
 import time
 import tomllib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from mcu_bridge.cli.program_image import program_image
+from mcu_bridge.device import Device
 from mcu_bridge.emulator import serial_command
+from mcu_bridge.lines.descriptor import DescriptorLine
+from mcu_bridge.selftest import run_selftest
 from mcu_bridge.signal_generator import SignalGenerator
 
 FIRMWARE = Path(__file__).resolve().parents[2] / "mcu_bridge/firmware"
@@ -118,6 +123,7 @@ def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder with all that the firmware's Makefile builds."""
     folder = tmp_path_factory.mktemp("firmware")
     command = ["make", "-s", "-C", str(FIRMWARE), f"BUILD={folder}", "all", "host-checks"]
+    command.append("behind-bootloader")
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return folder
@@ -137,15 +143,23 @@ def started(command: list[str], line: socket.socket, *inherited: socket.socket) 
 
 
 @contextmanager
-def on_mps2_an386(programs: Path, name: str, *_options: str) -> Iterator[Board]:
+def on_mps2_an386(programs: Path, name: str, *options: str) -> Iterator[Board]:
     ours, theirs = socket.socketpair()
     control, control_theirs = socket.socketpair()
     program = programs / f"mps2_an386/{name}.elf"
     command = serial_command(program, theirs.fileno(), control_theirs.fileno(), UNIQUE_ID)
+    command += options
     with ours, control, started(command, theirs, theirs, control_theirs):
         theirs.close()
         control_theirs.close()
         yield Board(ours)
+
+
+def behind_bootloader(programs: Path, name: str) -> AbstractContextManager[Board]:
+    """The program that a bootloader starts, which leaves everything in disorder at each reset."""
+    image = program_image(programs / f"mps2_an386/behind/{name}.elf")  # as bossac takes it
+    loader = f"loader,file={image.binary},addr={image.start:#x},force-raw=on"
+    return on_mps2_an386(programs, "bad_bootloader", "-device", loader)
 
 
 @contextmanager
@@ -306,6 +320,42 @@ def test_a_board_that_waits_feeds_its_watchdog(run: Run) -> None:
         report = board.report()
     assert report.cause == POWER
     assert report.milliseconds > 1000 * WATCHDOG_S
+
+
+def test_a_program_behind_a_bad_bootloader_starts_as_after_a_reset(programs: Path) -> None:
+    with behind_bootloader(programs, "watchdog_check") as board:
+        report = board.report()
+        time.sleep(3)  # the bootloader's watchdog had 2 s
+        later = board.report()
+    assert (report.cause, report.fault) == (POWER, False)
+    assert report.unique_id == UNIQUE_ID
+    assert later.cause == POWER
+    assert later.milliseconds >= report.milliseconds + 2500
+
+
+@pytest.mark.parametrize(
+    ("command", "cause", "fault"),
+    [(b"s", SOFTWARE, False), (b"f", FAULT, True), (b"o", FAULT, True), (b"h", WATCHDOG, True)],
+)
+def test_why_a_program_was_reset_gets_past_the_bootloader(
+    programs: Path, command: bytes, cause: int, fault: bool
+) -> None:
+    with behind_bootloader(programs, "watchdog_check") as board:
+        board.report()
+        report = board.after(command)
+        again = board.after(b"s")
+    assert (report.cause, report.fault) == (cause, fault)
+    assert (again.cause, again.fault, again.pc) == (SOFTWARE, fault, report.pc)
+
+
+async def test_training_behind_a_bad_bootloader_gives_the_same_bits(programs: Path) -> None:
+    """Its modes of rounding and flushing are not kept."""
+    with behind_bootloader(programs, "tinyfleet") as board:
+        line = DescriptorLine("behind", os.dup(board.line.fileno()), "it has ended")
+        async with await Device.connect(line) as device:
+            report = await run_selftest(device, transfers=2)
+    assert report.passed
+    assert [training.same_bits for training in report.trainings] == [True, True]
 
 
 @pytest.mark.parametrize(("inputs", "outputs"), [(5, 3), (1, 1), (4, 1), (64, 64)])
