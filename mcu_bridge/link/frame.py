@@ -55,6 +55,11 @@ class ReaderCounters:
     corrupt: int = 0
     wrong_version: int = 0
 
+    @property
+    def spoiled(self) -> int:
+        """Frames that a line has made of no use."""
+        return self.overlong + self.malformed + self.corrupt
+
 
 class FrameReader:
     """Cuts a stream of bytes into frames; what is not a frame is counted and dropped."""

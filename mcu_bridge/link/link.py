@@ -53,7 +53,7 @@ class Patience:
     """How long the host waits, in seconds. All are our choice.
 
     first_s: before the first repeat, as long as nothing is known of the board's pace; later it is
-    learned, but not below `least_s`. Each further wait is twice as long.
+    learned, but not below `least_s`. While nothing at all comes, each further wait is twice as long.
     answer_s: for a command in all; then NoAnswer.
     progress_s: for a transfer to move on; then NoAnswer. A board that trains between two blocks
     is silent meanwhile, so a caller that knows of slow samples gives `send` more.
@@ -282,50 +282,67 @@ class Link:
     ) -> None:
         while not outgoing.done:
             if outgoing.ready:
-                await self._send_blocks(outgoing, timer)
+                await self._send_blocks(outgoing, transfer, timer)
             frames = await self._frames(self._now() if outgoing.ready else timer.until)
-            if self._take_acks(outgoing, transfer, frames):
+            before, acks = outgoing.progress, self._take_acks(outgoing, transfer, frames)
+            if outgoing.progress != before:
                 timer.moved(outgoing.taken, self._now())
                 progress(outgoing.taken)
-            elif self._is_overdue(timer):
+                continue
+            self._check_patience(timer)
+            if acks:
+                timer.heard(self._now())
+            elif timer.lapsed(self._now()):
                 outgoing.polled()
                 await self._poll(transfer, timer)
 
-    async def _send_blocks(self, outgoing: Outgoing, timer: ReplyTimer) -> None:
-        before = outgoing.repeated
-        await self._write(outgoing.blocks(), timer.give_up_at, timer.patience_s)
+    async def _send_blocks(self, outgoing: Outgoing, transfer: int, timer: ReplyTimer) -> None:
+        before, frames = outgoing.repeated, outgoing.blocks()
+        if outgoing.wary:
+            outgoing.polled()
+            self.counters.polls += 1
+            frames.append(encode_frame(POLL, transfer, b""))
+        await self._write(frames, timer.give_up_at, timer.patience_s)
         if outgoing.repeated > before:
             self.counters.repeated += outgoing.repeated - before
             timer.repeated()
         else:
             timer.asked(outgoing.sent, self._now())
 
-    def _take_acks(self, outgoing: Outgoing, transfer: int, frames: list[Frame]) -> bool:
-        """Whether the frames tell of progress; raises what a refusal means."""
-        moved = False
+    def _take_acks(self, outgoing: Outgoing, transfer: int, frames: list[Frame]) -> int:
+        """Take over the ACKs among the frames; returns how many. Raises what a refusal means."""
+        acks = 0
         for frame in frames:
             if frame.sequence != transfer:
                 continue
             if frame.type == ACK and (ack := ack_from_bytes(frame.payload)) is not None:
-                moved |= outgoing.take(ack)
+                acks += 1
+                outgoing.take(ack)
             elif frame.type == POLL | RESPONSE:
                 raise self._refusal(frame)
-        return moved
+        return acks
 
     async def _receive(
         self, incoming: Incoming, transfer: int, timer: ReplyTimer, progress: Progress
     ) -> None:
         await self._acknowledge(incoming, timer)
         while not incoming.done:
+            spoiled = self.received.spoiled
             frames = await self._frames(timer.until)
             before, blocks = incoming.taken, self._take_blocks(incoming, transfer, frames, timer)
             if incoming.taken > before:
                 timer.moved(incoming.taken, self._now())
                 progress(incoming.taken)
+            self._check_patience(timer)
             if blocks:
                 timer.heard(self._now())
                 await self._acknowledge(incoming, timer)
-            elif self._is_overdue(timer):
+            elif self.received.spoiled > spoiled:
+                timer.heard(self._now())
+                if incoming.one_by_one:
+                    timer.repeated()
+                    await self._acknowledge(incoming, timer, again=True)
+            elif timer.lapsed(self._now()):
                 await self._acknowledge(incoming, timer, again=True)
                 if timer.lapses > 1:  # an ACK tells nothing to a board that has restarted
                     await self._poll(transfer, timer)
@@ -360,11 +377,9 @@ class Link:
         wire = encode_frame(POLL, transfer, b"")
         await self._write([wire], timer.give_up_at, timer.patience_s)
 
-    def _is_overdue(self, timer: ReplyTimer) -> bool:
-        """Whether to ask again; raises NoAnswer when that is enough."""
+    def _check_patience(self, timer: ReplyTimer) -> None:
         if self._now() >= timer.give_up_at:
             raise self._silent(timer.patience_s)
-        return timer.lapsed(self._now())
 
     # ---- The line
 
@@ -380,8 +395,9 @@ class Link:
     async def _listen(self) -> None:
         try:
             while True:
-                self._inbox.extend(self._reader.take(await self.line.read()))
-                if self._inbox:
+                data, spoiled = await self.line.read(), self.received.spoiled
+                self._inbox.extend(self._reader.take(data))
+                if self._inbox or self.received.spoiled > spoiled:
                     self._wake()
         except LineLost as error:
             self._lose(error)
@@ -397,7 +413,7 @@ class Link:
             self._waiter.set_result(None)
 
     async def _frames(self, until: float) -> list[Frame]:
-        """The frames that have arrived; waits for some, at most until then."""
+        """The frames that have arrived; waits for some, or for a spoiled one, until then."""
         if not self._inbox and self._lost is None:
             await self._wait(until)
         if not self._inbox and self._lost is not None:
@@ -453,7 +469,7 @@ class Link:
 
     def _silent(self, patience_s: float) -> NoAnswer:
         seen = self.received
-        if seen.frames == 0 and seen.overlong + seen.malformed + seen.corrupt > 0:
+        if seen.frames == 0 and seen.spoiled > 0:
             remedy = "only noise arrives: check the speed (baud) and the wiring"
         else:
             remedy = "reset it; if that does not help, flash its firmware"

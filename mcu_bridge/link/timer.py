@@ -30,8 +30,8 @@ class ReplyTime:
 class ReplyTimer:
     """When a transfer asks again, and when it gives up; times are seconds of the caller's clock.
 
-    Each time that the wait passes without progress it doubles. Without progress for `patience_s`,
-    the transfer is given up.
+    Each time that the wait passes and nothing has come it doubles. Without progress for
+    `patience_s`, the transfer is given up.
     """
 
     def __init__(self, time: ReplyTime, patience_s: float, now: float) -> None:
@@ -66,7 +66,7 @@ class ReplyTimer:
         self.give_up_at = now + self.patience_s
 
     def heard(self, now: float) -> None:
-        """The other side sends, if nothing new: to ask again now would only make it send more.
+        """The other side says something, if nothing new: asked again now it would only say more.
 
         It is there, so the wait does not go on doubling: on a bad line the one block that is
         wanted may be lost many times in a row.

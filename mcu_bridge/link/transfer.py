@@ -16,6 +16,8 @@ AGAIN = 1  # flags of an ACK
 ENDED = 2
 WINDOW = 8 * BLOCK  # what a board may send ahead; our choice: 21 ms of a line at 1 Mbaud
 _BATCH = 16  # blocks handed to the line at once, at most
+_ENOUGH = 8  # blocks in a row without a loss make a line good; our choice
+_WARY_FOR = 32  # blocks at most, whatever happens to them; our choice
 
 _ACK = struct.Struct("<IIB")
 _OFFSET = struct.Struct("<I")
@@ -34,8 +36,38 @@ def ack_from_bytes(payload: bytes) -> Ack | None:
     return Ack(*_ACK.unpack(payload)) if len(payload) == _ACK.size else None
 
 
+class Wariness:
+    """Whether blocks go one by one: what follows a lost block is thrown away with it.
+
+    Two losses close to each other begin it, blocks that come through end it, and so does its
+    length: a line that is good again, but for an answer taken for another, is used in full.
+    """
+
+    def __init__(self) -> None:
+        self._in_a_row = _ENOUGH
+        self._left = 0
+
+    def __bool__(self) -> bool:
+        return self._left > 0
+
+    def lost(self) -> None:
+        """A block did not come through."""
+        if not self and self._in_a_row < _ENOUGH:
+            self._left = _WARY_FOR
+        self._in_a_row = 0
+
+    def came(self, count: int) -> None:
+        """So many blocks have come through."""
+        self._in_a_row += count
+        self._left = 0 if self._in_a_row >= _ENOUGH else max(0, self._left - count)
+
+
 class Outgoing:
     """The sender's end: cuts `data[start:]` into blocks as far as the limit allows.
+
+    On a bad line blocks go one by one, each with a POLL behind it (`wary`): its answer tells at
+    once whether the block came, where the loss of a last block, or of one that was repeated, is
+    else noticed only by the silence that follows.
 
     taken: bytes that the receiver has; sent: the furthest that was sent; repeated: blocks sent
     again.
@@ -47,6 +79,7 @@ class Outgoing:
         self._limit = limit
         self._position = start
         self._polled_at: int | None = None
+        self.wary = Wariness()
         self.taken = start
         self.sent = start
         self.repeated = 0
@@ -60,12 +93,20 @@ class Outgoing:
     @property
     def ready(self) -> bool:
         """Whether there is a block that may be sent."""
+        if self.wary and self._polled_at is not None:
+            return False
         return self._position < min(self._limit, len(self._data))
+
+    @property
+    def progress(self) -> tuple[int, int, bool]:
+        """What changes when the receiver has moved on."""
+        return self.taken, self._limit, self.ended
 
     def blocks(self) -> list[bytes]:
         """The next blocks that may be sent, as frames; each call goes on where the last ended."""
         frames: list[bytes] = []
-        while self.ready and len(frames) < _BATCH:
+        most = 1 if self.wary else _BATCH
+        while self.ready and len(frames) < most:
             block = self._data[self._position : self._position + BLOCK]
             frames.append(
                 encode_frame(DATA, self._transfer, _OFFSET.pack(self._position) + bytes(block))
@@ -75,17 +116,18 @@ class Outgoing:
             self.sent = max(self.sent, self._position)
         return frames
 
-    def take(self, ack: Ack) -> bool:
-        """Note an ACK; returns whether it told of progress. An impossible one does nothing."""
+    def take(self, ack: Ack) -> None:
+        """Note an ACK; an impossible one does nothing."""
         if not self._is_possible(ack.next):
-            return False
-        limit = max(self._limit, ack.limit)
-        moved = ack.next > self.taken or limit > self._limit or bool(ack.flags & ENDED)
-        self.taken, self._limit = ack.next, limit
+            return
+        self.wary.came(-((self.taken - ack.next) // BLOCK))
+        self.taken, self._limit = ack.next, max(self._limit, ack.limit)
         self.ended = self.ended or bool(ack.flags & ENDED)
-        goes_back = ack.flags & AGAIN and not self._answers_poll(ack.next)
-        self._position = ack.next if goes_back else max(self._position, ack.next)
-        return moved
+        if ack.flags & AGAIN and not self._answers_poll(ack.next):
+            self.wary.lost()
+            self._position = ack.next
+        else:
+            self._position = max(self._position, ack.next)
 
     def polled(self) -> None:
         """A POLL follows what was sent; its answer says AGAIN even when nothing is missing."""
@@ -103,7 +145,10 @@ class Outgoing:
 
 
 class Incoming:
-    """The receiver's end: puts blocks together, and knows what to acknowledge."""
+    """The receiver's end: puts blocks together, and knows what to acknowledge.
+
+    On a bad line it lets the other side send one by one, as far as it has not allowed more before.
+    """
 
     def __init__(self, transfer: int, total: int) -> None:
         self._transfer = transfer
@@ -111,6 +156,9 @@ class Incoming:
         self._content = bytearray()
         self._gap = False
         self._gap_told = False
+        self._wary = Wariness()
+        self._limit = 0
+        self._alone = False
         self._last = -1  # where the block before was
 
     @property
@@ -125,7 +173,16 @@ class Incoming:
     @property
     def allowed(self) -> int:
         """Up to where the next ACK lets the board send: the answer to that ACK ends here."""
-        return min(self.taken + WINDOW, self._total)
+        return min(self.taken + (BLOCK if self._wary else WINDOW), self._total)
+
+    @property
+    def one_by_one(self) -> bool:
+        """Whether at most one block is on its way: a spoiled frame was that one.
+
+        After a silence there is none but what is asked for then, and a repeat that nobody needed
+        shows that there are more.
+        """
+        return self._alone and self._limit - self.taken <= BLOCK
 
     def content(self) -> bytes:
         """What has arrived."""
@@ -139,15 +196,21 @@ class Incoming:
         self._last = offset
         if offset == self.taken and len(block) == min(BLOCK, self._total - offset) > 0:
             self._content += block
+            self._wary.came(1)
             self._gap_told = self._gap = False
             return True
+        self._alone = False
         if offset > self.taken and not self._gap_told:
             self._gap = self._gap_told = True
+            self._wary.lost()
         return False
 
     def ack(self, again: bool = False) -> bytes:
         """The ACK for what is there, as a frame; asks to go back when there was a gap."""
         flags = AGAIN if again or self._gap else 0
         self._gap = False
-        limit = min(self.taken + WINDOW, self._total)
-        return encode_frame(ACK, self._transfer, _ACK.pack(self.taken, limit, flags))
+        if again:
+            self._alone = True
+            self._wary.lost()
+        self._limit = max(self._limit, self.allowed)
+        return encode_frame(ACK, self._transfer, _ACK.pack(self.taken, self._limit, flags))

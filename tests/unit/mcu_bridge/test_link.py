@@ -244,6 +244,29 @@ async def test_a_slow_board_is_not_given_up_while_it_moves_on(link, board):
     assert len(board.content) == 5000
 
 
+async def test_a_block_that_is_lost_many_times_in_a_row_costs_no_silence(board, seed):
+    """POLLs are answered, so the board is there: nothing may wait longer and longer."""
+    chance = random.Random(seed)
+    board.lose = lambda frame: frame.type == DATA and chance.random() < 0.8
+    async with Link(board, Patience(first_s=0.05, progress_s=2.0)) as link:
+        await link.command(IDENTIFY)
+        began = asyncio.get_running_loop().time()
+        content = content_of(10_000)
+        await send(link, content)
+        took = asyncio.get_running_loop().time() - began
+    assert board.content == content
+    assert took < 3.0
+
+
+async def test_a_board_that_answers_but_takes_nothing_is_given_up(link, board):
+    board.lose = lambda frame: frame.type == DATA
+    began = asyncio.get_running_loop().time()
+    with pytest.raises(NoAnswer):
+        await send(link, content_of(2000), patience_s=0.2)
+    assert asyncio.get_running_loop().time() - began < 1.0
+    assert link.counters.polls > 2
+
+
 async def test_a_restart_is_noticed_while_sending(link, board):
     board.lose = lambda frame: board.restart() if frame.type == DATA else False
     with pytest.raises(DeviceRestarted):

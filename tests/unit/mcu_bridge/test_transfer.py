@@ -5,7 +5,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mcu_bridge.link.frame import BLOCK, FrameReader
-from mcu_bridge.link.transfer import AGAIN, ENDED, Ack, Incoming, Outgoing, ack_from_bytes
+from mcu_bridge.link.transfer import (
+    AGAIN,
+    ENDED,
+    WINDOW,
+    Ack,
+    Incoming,
+    Outgoing,
+    Wariness,
+    ack_from_bytes,
+)
 
 CONTENT = bytes(i * 7 % 251 for i in range(10 * BLOCK + 100))
 
@@ -29,7 +38,7 @@ def test_blocks_are_sent_up_to_the_limit(outgoing):
 
 def test_again_goes_back_to_what_is_missing(outgoing):
     outgoing.blocks()
-    assert outgoing.take(Ack(BLOCK, 4 * BLOCK, AGAIN))
+    outgoing.take(Ack(BLOCK, 4 * BLOCK, AGAIN))
     assert offsets(outgoing.blocks()) == [1, 2, 3]
     assert outgoing.repeated == 2
 
@@ -38,14 +47,15 @@ def test_an_old_ack_changes_nothing(outgoing):
     outgoing.blocks()
     outgoing.take(Ack(2 * BLOCK, 5 * BLOCK, 0))
     outgoing.blocks()
-    assert not outgoing.take(Ack(BLOCK, 4 * BLOCK, AGAIN))
-    assert offsets(outgoing.blocks()) == []
+    before = outgoing.progress
+    outgoing.take(Ack(BLOCK, 4 * BLOCK, AGAIN))
+    assert (outgoing.progress, offsets(outgoing.blocks())) == (before, [])
 
 
 @pytest.mark.parametrize("next", [1, 4 * BLOCK, 2**32 - 1, len(CONTENT)])
 def test_an_ack_of_what_was_not_sent_changes_nothing(outgoing, next):
     outgoing.blocks()
-    assert not outgoing.take(Ack(next, 2**32 - 1, AGAIN | ENDED))
+    outgoing.take(Ack(next, 2**32 - 1, AGAIN | ENDED))
     assert (outgoing.taken, outgoing.ended, offsets(outgoing.blocks())) == (0, False, [])
 
 
@@ -82,6 +92,55 @@ def test_a_huge_limit_does_not_build_a_huge_write():
     assert outgoing.ready
 
 
+def test_a_bad_line_is_one_with_two_losses_close_to_each_other():
+    wary = Wariness()
+    wary.lost()
+    assert not wary
+    wary.came(7)
+    wary.lost()
+    assert wary
+    wary.came(7)
+    assert wary
+    wary.came(1)
+    assert not wary
+
+
+def test_wariness_ends_whatever_happens():
+    wary = Wariness()
+    wary.lost()
+    for _ in range(32):
+        wary.lost()
+        assert wary
+        wary.came(1)
+    assert not wary
+
+
+@pytest.fixture
+def wary(outgoing):
+    """An end that has lost block 0 twice, and goes on one by one."""
+    for _ in range(2):
+        outgoing.blocks()
+        outgoing.take(Ack(0, 3 * BLOCK, AGAIN))
+    return outgoing
+
+
+def test_over_a_bad_line_a_block_waits_for_the_answer_to_the_poll_behind_the_one_before(wary):
+    assert wary.wary
+    assert offsets(wary.blocks()) == [0]
+    wary.polled()
+    wary.take(Ack(BLOCK, 4 * BLOCK, 0))
+    assert not wary.ready
+    wary.take(Ack(BLOCK, 4 * BLOCK, AGAIN))
+    assert offsets(wary.blocks()) == [1]
+
+
+def test_over_a_bad_line_a_lost_block_alone_is_repeated(wary):
+    for _ in range(3):
+        assert offsets(wary.blocks()) == [0]
+        wary.polled()
+        wary.take(Ack(0, 3 * BLOCK, AGAIN))
+
+
 def block(number, content=CONTENT):
     at = number * BLOCK
     return at.to_bytes(4, "little") + content[at : at + BLOCK]
@@ -110,6 +169,30 @@ def test_a_block_that_is_lost_again_is_told_again():
     for number, told in [(2, True), (3, False), (4, False), (2, True), (3, False), (3, True)]:
         assert not incoming.take(block(number))
         assert answer(incoming).flags == (AGAIN if told else 0)
+
+
+def test_over_a_bad_line_the_board_is_let_send_one_block_at_a_time():
+    incoming = Incoming(9, len(CONTENT))
+    limits = [ack_from_bytes(FrameReader().take(incoming.ack(True))[0].payload).limit]
+    incoming.ack(True)
+    for number in range(9):
+        incoming.take(block(number))
+        limits.append(answer(incoming).limit)
+    assert limits == [WINDOW] * 8 + [len(CONTENT)] * 2  # a limit is never taken back
+
+
+def test_a_spoiled_frame_was_the_one_asked_for_only_when_nothing_else_was():
+    incoming = Incoming(9, len(CONTENT))
+    incoming.ack(True)
+    assert not incoming.one_by_one  # the window is open
+    incoming.ack(True)
+    for number in range(7):
+        incoming.take(block(number))
+    assert incoming.one_by_one
+    incoming.take(block(6))  # a repeat from before: more of them may be on the way
+    assert not incoming.one_by_one
+    incoming.ack(True)
+    assert incoming.one_by_one
 
 
 def test_the_board_may_send_no_more_than_there_is():
