@@ -31,13 +31,17 @@ class RoundReport:
 
     round: counts from 0. loss: mean training loss over the slots that stayed finite, nan if none
     did. diverged: slots whose training left the finite numbers; their delta is zero. parameters:
-    the model after the round, which is version `round + 1`.
+    the model after the round, which is version `round + 1`. samples, bytes_up and bytes_down: of
+    this round, counted as in `SimulationResult`.
     """
 
     round: int
     loss: float
     diverged: int
     parameters: Parameters
+    samples: int
+    bytes_up: int
+    bytes_down: int
 
     @property
     def version(self) -> int:
@@ -141,13 +145,16 @@ class _Totals:
     def add(self, round: int, results: list[_SlotResult], model: Parameters) -> RoundReport:
         losses = [result.loss for result in results if result.finite]
         diverged = len(results) - len(losses)
+        samples = sum(result.update.samples for result in results)
+        bytes_up = sum(result.size for result in results)
         self.slots += len(results)
-        self.samples += sum(result.update.samples for result in results)
-        self.bytes_up += sum(result.size for result in results)
+        self.samples += samples
+        self.bytes_up += bytes_up
         self.diverged += diverged
         self.lost_rounds = 0 if losses else self.lost_rounds + 1
         loss = math.fsum(losses) / len(losses) if losses else math.nan
-        return RoundReport(round, loss, diverged, model)
+        bytes_down = len(results) * model.nbytes
+        return RoundReport(round, loss, diverged, model, samples, bytes_up, bytes_down)
 
     def result(self, run: RunSpec, model: Parameters) -> SimulationResult:
         down = self.slots * run.model.parameter_bytes
