@@ -53,7 +53,7 @@ class Patience:
     """How long the host waits, in seconds. All are our choice.
 
     first_s: before the first repeat, as long as nothing is known of the board's pace; later it is
-    learned, but not below `least_s`. While nothing at all comes, each further wait is twice as long.
+    learned, but not below `least_s`. While nothing comes, each further wait is twice as long.
     answer_s: for a command in all; then NoAnswer.
     progress_s: for a transfer to move on; then NoAnswer. A board that trains between two blocks
     is silent meanwhile, so a caller that knows of slow samples gives `send` more.
