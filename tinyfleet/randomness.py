@@ -22,6 +22,7 @@ class Purpose(IntEnum):
     TRAINING_TASK = 2
     EVALUATION_TASK = 3
     STRATEGY = 4
+    UPLOAD = 5
 
 
 class RandomStream:
