@@ -100,7 +100,10 @@ class Agent:
         choices = [parse_device("device", text) for text in settings.device]
         for choice in choices:
             parse_url(choice.url)
-        boards = [Board(choice.url, ports, settings.reconnect_s) for choice in choices]
+        boards = [
+            Board(choice.url, ports, settings.reconnect_s, on_sensor=choice.on_sensor)
+            for choice in choices
+        ]
         return [
             BoardMember(settings, choice, number, data, thread, board).run
             for number, (choice, board) in enumerate(zip(choices, boards, strict=True), start=1)

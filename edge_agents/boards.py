@@ -82,16 +82,19 @@ class Board:
         ceiling_s: float,
         clock: Clock | None = None,
         connect: Connect = Device.connect,
+        on_sensor: bool = False,
     ) -> None:
         """url: as `mcu_bridge.lines.open_line` takes it, or with a pattern of device files.
 
-        ceiling_s: longest pause between two attempts to find the board.
+        ceiling_s: longest pause between two attempts to find the board. on_sensor: whether a board
+        without a sensor is of no use.
         """
         self.gone = asyncio.Event()
         self._url = url
         self._ports = ports
         self._clock = clock or Clock()
         self._connect = connect
+        self._on_sensor = on_sensor
         self._backoff = Backoff(ceiling_s, self._clock)
         self._reachability = Reachability("board", log, self._clock)
         self._using = asyncio.Lock()
@@ -170,9 +173,7 @@ class Board:
         device, self._device = self._device, None
         if device is not None:
             self._ports.give_back(self._port)
-            with contextlib.suppress(TinyFleetError, OSError, TimeoutError):
-                async with asyncio.timeout(CLOSE_S):
-                    await device.close()
+            await _close(device)
 
     async def _attempt(self, work: Callable[[Device], Awaitable[Result]]) -> Result:
         try:
@@ -207,11 +208,19 @@ class Board:
         self._ports.take(url)  # now: another board of this process looks at the same time
         try:
             device = await self._connect(url)
+            await self._check_sensor(device)
         except BaseException:
             self._ports.give_back(url)
             raise
         self._port = url
         return device
+
+    async def _check_sensor(self, device: Device) -> None:
+        if self._on_sensor and not device.identity.has_sensor:
+            await _close(device)
+            raise Refused(
+                f"the board '{device.identity.board}' has no sensor: leave samples=sensor out"
+            )
 
     def _say_what_was_cured(self, failures: list[Exception]) -> None:
         if failures and self._identity is not None:
@@ -223,6 +232,12 @@ class Board:
         self._reachability.lost(self._url, reason)
         self.gone.set()
         return BoardGone(reason)
+
+
+async def _close(device: Device) -> None:
+    with contextlib.suppress(TinyFleetError, OSError, TimeoutError):
+        async with asyncio.timeout(CLOSE_S):
+            await device.close()
 
 
 def _offer(who: DeviceIdentity) -> tuple[str, int, int]:
@@ -290,7 +305,7 @@ def board_capabilities(who: DeviceIdentity, tasks: list[str]) -> coordinator_pb2
     """What the fleet is told of a board."""
     return coordinator_pb2.Capabilities(
         version=tinyfleet.__version__,
-        target="host-firmware" if who.board == HOST_BOARD else "cortex-m4",
+        target=HOST_BOARD if who.board == HOST_BOARD else "cortex-m4",
         engine="device",
         memory_bytes=who.memory_bytes,
         tasks=tasks,

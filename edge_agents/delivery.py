@@ -18,14 +18,13 @@ import grpc
 
 from edge_agents.channel import Lost, lost_calls, open_channel
 from edge_agents.reconnect import Backoff, Clock, Reachability
-from tinyfleet.codec.dense import encode_dense
+from tinyfleet.exchange import Payload
 from tinyfleet.logs import fields
-from tinyfleet.model.spec import Parameters
 from tinyfleet.v1 import aggregator_pb2, aggregator_pb2_grpc
 
-CHUNK_VALUES = 64 * 1024  # 256 KiB of float32, the contract's largest chunk, aggregator.proto
+CHUNK_BYTES = 256 * 1024  # the contract's largest chunk, aggregator.proto
 MAX_UNSETTLED = 4  # our choice: an agent that cannot deliver soon stops training instead
-MAX_UNSETTLED_VALUES = 2_000_000  # our choice: 8 MB; one update may be larger, several may not
+MAX_UNSETTLED_BYTES = 8_000_000  # our choice: one update may be larger, several may not
 
 _SETTLED = frozenset(
     {
@@ -48,19 +47,19 @@ log = logging.getLogger("delivery")
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TrainedUpdate:
-    """An update on its way. delta: `(n,) float32`, `(0,)` when training diverged."""
+    """An update on its way. data: the encoded change, empty when training diverged."""
 
     header: aggregator_pb2.UpdateHeader
-    delta: Parameters
+    data: Payload
 
     def messages(self) -> Iterator[aggregator_pb2.SubmitUpdatesRequest]:
         """The update as the contract wants it: one message, or several when it is large.
 
-        Encoded chunk by chunk, so that a large update is never in memory twice.
+        Copied chunk by chunk, so that a large update is never in memory twice.
         """
         header: aggregator_pb2.UpdateHeader | None = self.header
-        for start in range(0, max(len(self.delta), 1), CHUNK_VALUES):
-            data = encode_dense(self.delta[start : start + CHUNK_VALUES])
+        for start in range(0, max(len(self.data), 1), CHUNK_BYTES):
+            data = bytes(self.data[start : start + CHUNK_BYTES])
             yield aggregator_pb2.SubmitUpdatesRequest(header=header, data=data)
             header = None
 
@@ -218,8 +217,8 @@ class Delivery:
         await self._flush()
 
     def _is_full(self) -> bool:
-        values = sum(len(update.delta) for update in self._unsettled.values())
-        return len(self._unsettled) >= MAX_UNSETTLED or values > MAX_UNSETTLED_VALUES
+        size = sum(len(update.data) for update in self._unsettled.values())
+        return len(self._unsettled) >= MAX_UNSETTLED or size > MAX_UNSETTLED_BYTES
 
     def _notify(self) -> None:
         """Wake whoever waits for a change, now."""

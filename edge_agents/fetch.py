@@ -7,20 +7,23 @@ import numpy as np
 
 from edge_agents.channel import Lost, lost_calls
 from tinyfleet.errors import InvalidInput
-from tinyfleet.model.spec import ModelSpec, Parameters
+from tinyfleet.exchange import Exchange
+from tinyfleet.model.spec import Parameters
 from tinyfleet.v1 import aggregator_pb2, aggregator_pb2_grpc
 
 
 async def fetch_parameters(
-    channel: grpc.aio.Channel, run_id: str, version: int, model: ModelSpec
+    channel: grpc.aio.Channel, run_id: str, version: int, exchange: Exchange
 ) -> Parameters:
-    """`(parameter_count,) float32` of that version; chunks go straight to their place.
+    """`(exchange.count,) float32`, what is shared of that version; chunks go straight to their place.
 
     Raises Lost when the call ends early, InvalidInput when what comes is not that model.
     """
-    buffer = bytearray(model.parameter_bytes)
+    buffer = bytearray(exchange.parameter_bytes)
     filled = 0
-    request = aggregator_pb2.FetchModelRequest(run_id=run_id, version=version)
+    request = aggregator_pb2.FetchModelRequest(
+        run_id=run_id, version=version, shared_only=not exchange.is_whole
+    )
     with lost_calls():
         call = aggregator_pb2_grpc.AggregatorServiceStub(channel).FetchModel(request)
         while (chunk := await call.read()) is not grpc.aio.EOF:

@@ -12,6 +12,7 @@ import logging
 from collections import OrderedDict, deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol
 
 import grpc
@@ -24,6 +25,7 @@ from edge_agents.reconnect import Backoff, Clock
 from edge_agents.sources import SampleSource, SlotSamples
 from edge_agents.trainers.protocol import NotNow, Outcome, Trainer
 from tinyfleet.errors import InvalidInput, TinyFleetError
+from tinyfleet.exchange import Exchange, Payload
 from tinyfleet.logs import fields
 from tinyfleet.model.spec import Parameters
 from tinyfleet.run import RunSpec
@@ -36,6 +38,9 @@ MAX_WAITING = 16  # our choice: the coordinator gives an agent one assignment at
 MAX_BRIEFS = 64  # our choice: kept as messages, a few hundred bytes each
 MAX_RUNS = 4  # our choice: runs with task and learner in memory
 
+_DENSE = aggregator_pb2.UPDATE_ENCODING_DENSE_FLOAT32
+_SELECTED = aggregator_pb2.UPDATE_ENCODING_SELECTED
+
 log = logging.getLogger("work")
 
 
@@ -46,6 +51,11 @@ class PreparedRun:
     spec: RunSpec
     source: SampleSource
     trainer: Trainer
+
+    @cached_property
+    def initial(self) -> Parameters:
+        """Version 0 of the model: what local layers begin as."""
+        return self.spec.initial_parameters()
 
 
 class Prepare(Protocol):
@@ -174,10 +184,12 @@ class Work:
         if run is None:
             run = await self._ready(assignment.run_id)
         plan = plan_from_message(assignment.plan)
-        start = await self._start(assignment, run.spec)
+        exchange = Exchange(run.spec.model, plan)
+        start = await self._start(assignment, run, exchange)
         draw = SlotSamples(run.source, run.spec.seed, assignment.round, assignment.slot)
         outcome = await self._train(run.trainer, start, plan, draw)
-        return TrainedUpdate(_header(assignment, plan, outcome), outcome.delta)
+        data = _encoded(assignment, run, exchange, outcome)
+        return TrainedUpdate(_header(assignment, plan, exchange, outcome, len(data)), data)
 
     async def _train(
         self, trainer: Trainer, start: Parameters, plan: TrainingPlan, draw: SlotSamples
@@ -216,17 +228,21 @@ class Work:
         )
         return run
 
-    async def _start(self, assignment: coordinator_pb2.Assignment, spec: RunSpec) -> Parameters:
+    async def _start(
+        self, assignment: coordinator_pb2.Assignment, run: PreparedRun, exchange: Exchange
+    ) -> Parameters:
         data = assignment.parameters
         if data:
-            start = parameters_from_bytes(data, spec.model.parameter_count)
+            start = parameters_from_bytes(data, exchange.count)
         else:
-            start = await self._fetch(assignment, spec)
+            start = await self._fetch(assignment, exchange)
         if not np.isfinite(start).all():
             raise InvalidInput("the model to start from holds values that are not finite")
-        return start
+        return start if exchange.is_whole else exchange.whole(start, run.initial)
 
-    async def _fetch(self, assignment: coordinator_pb2.Assignment, spec: RunSpec) -> Parameters:
+    async def _fetch(
+        self, assignment: coordinator_pb2.Assignment, exchange: Exchange
+    ) -> Parameters:
         """The parameters from the aggregator; tried again until the assignment's deadline."""
         limit_s = (assignment.deadline_ms or 60_000) / 1000.0
         backoff = Backoff(1.0, self._clock)
@@ -234,16 +250,16 @@ class Work:
             async with self._until_withdrawn(limit_s):
                 while True:
                     with contextlib.suppress(Lost):
-                        return await self._fetch_once(assignment, spec)
+                        return await self._fetch_once(assignment, exchange)
                     await backoff.pause()
 
     async def _fetch_once(
-        self, assignment: coordinator_pb2.Assignment, spec: RunSpec
+        self, assignment: coordinator_pb2.Assignment, exchange: Exchange
     ) -> Parameters:
         run_id, version = assignment.run_id, assignment.base_version
         async with self._delivery.connection() as channel:
             try:
-                return await fetch_parameters(channel, run_id, version, spec.model)
+                return await fetch_parameters(channel, run_id, version, exchange)
             except Lost as lost:
                 if lost.code is grpc.StatusCode.NOT_FOUND:
                     raise NotNow(f"the model cannot be fetched: {lost}") from None
@@ -266,8 +282,21 @@ def _not_now_after_the_deadline() -> Iterator[None]:
         raise NotNow("the model could not be fetched before the deadline") from None
 
 
+def _encoded(
+    assignment: coordinator_pb2.Assignment, run: PreparedRun, exchange: Exchange, outcome: Outcome
+) -> Payload:
+    """What is sent of an outcome: nothing when it diverged."""
+    if outcome.diverged:
+        return b""
+    return exchange.encode(outcome.delta, run.spec.seed, assignment.round, assignment.slot)
+
+
 def _header(
-    assignment: coordinator_pb2.Assignment, plan: TrainingPlan, outcome: Outcome
+    assignment: coordinator_pb2.Assignment,
+    plan: TrainingPlan,
+    exchange: Exchange,
+    outcome: Outcome,
+    size: int,
 ) -> aggregator_pb2.UpdateHeader:
     return aggregator_pb2.UpdateHeader(
         assignment_id=assignment.assignment_id,
@@ -275,8 +304,8 @@ def _header(
         round=assignment.round,
         slot=assignment.slot,
         base_version=assignment.base_version,
-        total_bytes=4 * len(outcome.delta),
-        encoding=aggregator_pb2.UPDATE_ENCODING_DENSE_FLOAT32,
+        total_bytes=size,
+        encoding=_DENSE if exchange.is_dense else _SELECTED,
         samples=plan.samples,
         loss=outcome.loss,
         training_us=round(outcome.seconds * 1e6),

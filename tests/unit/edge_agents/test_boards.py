@@ -12,6 +12,7 @@ from edge_agents.reconnect import Clock
 from edge_agents.trainers.mcu import BoardGone
 from mcu_bridge.errors import DeviceRefused, Status
 from tinyfleet.errors import Unreachable
+from tinyfleet.learner.targets import TARGETS
 
 URL = "pty:///dev/board"
 
@@ -29,9 +30,11 @@ class Waits:
         await asyncio.sleep(0)
 
 
-def board_on(bench: Bench, waits: Waits | None = None, url: str = URL, ports=None) -> Board:
+def board_on(
+    bench: Bench, waits: Waits | None = None, url: str = URL, ports=None, on_sensor: bool = False
+) -> Board:
     clock = Clock(sleep=waits or Waits(), draw=lambda: 0.5)
-    return Board(url, ports or Ports(), 5.0, clock, bench.connect)
+    return Board(url, ports or Ports(), 5.0, clock, bench.connect, on_sensor)
 
 
 async def probe(device) -> str:
@@ -264,4 +267,33 @@ def test_fleet_is_told_what_the_board_has() -> None:
     able = board_capabilities(identity(memory_bytes=1234), ["sine"])
     assert (able.target, able.engine, able.memory_bytes) == ("cortex-m4", "device", 1234)
     assert (able.clock_hz, list(able.tasks)) == (64_000_000, ["sine"])
-    assert board_capabilities(identity("host"), []).target == "host-firmware"
+    firmware_here = board_capabilities(identity("host"), [])
+    assert (firmware_here.target, firmware_here.engine) == ("host", "device")
+
+
+def test_targets_are_those_that_memory_is_told_for() -> None:
+    told = {board_capabilities(identity(board), []).target for board in ("host", "nrf52840")}
+    assert told <= set(TARGETS)
+
+
+async def test_board_without_the_wanted_sensor_is_refused_when_it_is_found(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    bench = Bench(who=replace(identity(), has_sensor=False))
+
+    def plug_in_another(count: int) -> None:
+        if count == 3:
+            bench.who = identity()
+
+    board = board_on(bench, Waits(plug_in_another), on_sensor=True)
+    await board.find()
+    assert (len(bench.opened), bench.closed) == (4, 3)
+    (record,) = caplog.records
+    assert record.message == "no board, trying again"
+    assert record.fields["reason"] == ("the board 'fake' has no sensor: leave samples=sensor out")
+
+
+async def test_board_without_a_sensor_is_good_for_the_tasks_samples() -> None:
+    bench = Bench(who=replace(identity(), has_sensor=False))
+    await board_on(bench).find()
+    assert (len(bench.opened), bench.closed) == (1, 0)
