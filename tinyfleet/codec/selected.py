@@ -33,6 +33,7 @@ from tinyfleet.model.spec import MAX_PARAMETERS, Parameters
 from tinyfleet.randomness import RandomStream
 
 _HEADER = struct.Struct("<BBHI")  # positions, precision, zero, entries
+MAX_OVERHEAD_BYTES = _HEADER.size + 4  # beyond 4 an entry: ALL with a scale has nothing more
 
 
 def encode_update(
@@ -85,6 +86,8 @@ def decode_update(data: bytes | bytearray | memoryview, count: int) -> Parameter
     if not 1 <= count <= MAX_PARAMETERS:
         raise InvalidInput(f"an update has 1 to {MAX_PARAMETERS} entries, got {count}")
     raw = np.frombuffer(data, np.uint8)
+    if raw.size > 4 * count + MAX_OVERHEAD_BYTES:
+        raise InvalidInput(f"an update of {count} parameters cannot have {raw.size} bytes")
     positions, precision, entries = _read_header(raw, count)
     tail = scale_bytes(precision) + entries * value_bytes(precision)
     middle = raw.size - _HEADER.size - tail

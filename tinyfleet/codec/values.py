@@ -97,7 +97,8 @@ def values_from_bytes(data: npt.NDArray[np.uint8], precision: Precision) -> npt.
         raise InvalidInput(f"the scale of an update must be above 0 and at most 2^121, got {scale}")
     if (stored < -STEPS).any():
         raise InvalidInput("an update in int8 must hold -127 to 127 only")
-    return np.multiply(stored, scale, dtype=np.float32)
+    values: Parameters = np.multiply(stored, scale, dtype=np.float32)
+    return values
 
 
 def _scale(values: Parameters) -> np.float32:
