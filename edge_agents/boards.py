@@ -11,11 +11,12 @@ import asyncio
 import contextlib
 import glob
 import logging
-from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any, TypeVar
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
 
 import tinyfleet
 from edge_agents.device_url import DeviceChoice, device_name
+from edge_agents.first_of import first_of
 from edge_agents.membership import MEMBER, Membership
 from edge_agents.preparation import Preparation, ProcessData, SourceOf
 from edge_agents.reconnect import Backoff, Clock, Reachability
@@ -311,16 +312,3 @@ def board_capabilities(who: DeviceIdentity, tasks: list[str]) -> coordinator_pb2
         tasks=tasks,
         clock_hz=who.clock_hz,
     )
-
-
-async def first_of(*waiting: Coroutine[Any, Any, object]) -> None:
-    """Return, or raise, when the first of them does; the others are cancelled."""
-    tasks = [asyncio.create_task(one) for one in waiting]
-    try:
-        ended, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-    for task in ended:
-        task.result()

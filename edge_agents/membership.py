@@ -10,6 +10,7 @@ from contextvars import ContextVar
 from typing import Any
 
 from edge_agents.delivery import Delivery
+from edge_agents.first_of import first_of
 from edge_agents.session import Attendance, Identity, Patience
 from edge_agents.settings import AgentSettings
 from edge_agents.telemetry import FleetTelemetry
@@ -51,16 +52,7 @@ class Membership:
         Raises Superseded, GaveUp or InvalidInput when taking part has to end earlier.
         """
         parts = (self._attendance.run(), self._delivery.run(), self._work.run(), until)
-        tasks = [asyncio.create_task(part) for part in parts]
-        try:
-            ended, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            await self._finish()
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-        for task in ended:
-            task.result()
+        await first_of(*parts, then=self._finish)
 
     async def _finish(self) -> None:
         try:
