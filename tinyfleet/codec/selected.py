@@ -53,6 +53,15 @@ def is_dense(fraction: float, precision: str) -> bool:
     return fraction == 1.0 and precision == "float32"
 
 
+def largest_bytes(count: int, fraction: float, precision: str) -> int:
+    """No update of `count` entries that `encode_update` writes for these has more bytes."""
+    if is_dense(fraction, precision):
+        return 4 * count
+    kind = precision_named(precision)
+    bitmap = (count + 7) // 8 + entries_of(fraction, count) * value_bytes(kind)
+    return _HEADER.size + scale_bytes(kind) + min(count * value_bytes(kind), bitmap)
+
+
 def encode_selected(
     change: Parameters, fraction: float, precision: str, noise: RandomStream | None
 ) -> bytes:
