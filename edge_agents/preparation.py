@@ -16,7 +16,7 @@ from edge_agents.work import PreparedRun
 from tinyfleet.errors import InvalidInput
 from tinyfleet.model.spec import ModelSpec
 from tinyfleet.run import RunSpec
-from tinyfleet.tasks import TASKS, Task, make_task
+from tinyfleet.tasks import Task, make_task, task_names
 
 SourceOf = Callable[[RunSpec], SampleSource]
 TrainerOf = Callable[[ModelSpec], Trainer]
@@ -79,9 +79,10 @@ class ProcessData:
 
         Which task the data are for shows when a run asks for it.
         """
+        names = task_names()
         if self._data is not None or self._own is not None:
             return []
-        return [name for name in TASKS if _needs_no_data(name)]
+        return [name for name in names if _needs_no_data(name)]
 
 
 def _needs_no_data(task: str) -> bool:

@@ -8,11 +8,12 @@ import click
 
 from tinyfleet.cli.console import json_option, print_json, print_table
 from tinyfleet.cli.options import ways_option
+from tinyfleet.errors import InvalidInput
 from tinyfleet.learner.memory import memory_needed
 from tinyfleet.model import BUILTIN_MODELS, ModelSpec
 from tinyfleet.model.cost import multiply_accumulates
 from tinyfleet.run import fitting_model
-from tinyfleet.tasks import TASKS, outline_task
+from tinyfleet.tasks import TASKS, outline_task, task_names
 
 
 @click.command("models")
@@ -28,7 +29,7 @@ def command(task: str | None, ways: int | None, as_json: bool) -> None:
     times as many.
     """
     options = {} if ways is None else {"ways": ways}
-    names = [task] if task else [name for name in TASKS if ways is None or _has_classes(name)]
+    names = [task] if task else [name for name in task_names() if _has_shapes(name, options)]
     entries = [
         _entry(name, fitting_model(outline_task(name, options), model))
         for name in names
@@ -42,8 +43,13 @@ def command(task: str | None, ways: int | None, as_json: bool) -> None:
     print_table(columns, [[_cell(entry[key]) for key in keys] for entry in entries])
 
 
-def _has_classes(task: str) -> bool:
-    return outline_task(task, {}).loss == "softmax_cross_entropy"
+def _has_shapes(task: str, options: dict[str, Any]) -> bool:
+    """Whether the task's shapes are known from the options: a table's are those of its data."""
+    try:
+        outline_task(task, options)
+    except InvalidInput:
+        return False
+    return True
 
 
 def _entry(task: str, model: ModelSpec) -> dict[str, Any]:

@@ -2,43 +2,53 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from tinyfleet.errors import InvalidInput, unknown_name
 from tinyfleet.tasks.base import FewShotProblem, Task, TaskOutline
-from tinyfleet.tasks.sine import Sine
+from tinyfleet.tasks.own import OwnTask, make_own, own_tasks
 
 
-def _sine(options: Mapping[str, Any], data: Path | None) -> Task:
-    check_options("sine", options, ())
-    return Sine()
+@dataclass(frozen=True)
+class _Entry:
+    """Where a task and its outline are: imported only when they are asked for.
+
+    One that makes its own data is its own outline.
+    """
+
+    module: str
+    task: str
+    outline: str
+    options: tuple[str, ...]
 
 
-def _omniglot(options: Mapping[str, Any], data: Path | None) -> Task:
-    from tinyfleet.tasks.omniglot import Omniglot
-
-    check_options("omniglot", options, _OMNIGLOT_OPTIONS)
-    return Omniglot(data, **options)
-
-
-def _omniglot_outline(options: Mapping[str, Any]) -> TaskOutline:
-    from tinyfleet.tasks.omniglot import OmniglotOutline
-
-    check_options("omniglot", options, _OMNIGLOT_OPTIONS)
-    return OmniglotOutline(**options)
-
-
-_OMNIGLOT_OPTIONS = ("ways", "rotations")
-TASKS: dict[str, Callable[[Mapping[str, Any], Path | None], Task]] = {
-    "sine": _sine,
-    "omniglot": _omniglot,
+TASKS: dict[str, _Entry] = {
+    "sine": _Entry("tinyfleet.tasks.sine", "Sine", "Sine", ()),
+    "omniglot": _Entry(
+        "tinyfleet.tasks.omniglot", "Omniglot", "OmniglotOutline", ("ways", "rotations")
+    ),
+    "keywords": _Entry(
+        "tinyfleet.tasks.keywords",
+        "Keywords",
+        "KeywordsOutline",
+        ("ways", "per_speaker", "split"),
+    ),
+    "table": _Entry(
+        "tinyfleet.tasks.table", "Table", "TableOutline", ("input_shape", "ways", "targets")
+    ),
+    "gestures": _Entry(
+        "tinyfleet.tasks.gestures", "Gestures", "GesturesOutline", ("ways", "rotations", "split")
+    ),
 }
-_OUTLINES: dict[str, Callable[[Mapping[str, Any]], TaskOutline]] = {
-    "sine": lambda options: _sine(options, None),
-    "omniglot": _omniglot_outline,
-}
+
+
+def task_names() -> list[str]:
+    """The tasks of TinyFleet and the operator's own; raises InvalidInput for files of no use."""
+    return [*TASKS, *own_tasks()]
 
 
 def make_task(name: str, options: Mapping[str, Any], data: Path | None = None) -> Task:
@@ -48,8 +58,15 @@ def make_task(name: str, options: Mapping[str, Any], data: Path | None = None) -
     Raises InvalidInput for unknown names and options, and for data that cannot be read.
     """
     if name not in TASKS:
-        raise unknown_name("task", name, TASKS)
-    return TASKS[name](options, data)
+        own = _own(name)
+        if own.needs_data and data is None:
+            raise InvalidInput(f"task '{name}' needs its data: give --data or TINYFLEET_DATA")
+        return make_own(own, options, data)
+    entry = TASKS[name]
+    check_options(name, options, entry.options)
+    make = getattr(importlib.import_module(entry.module), entry.task)
+    own_data = entry.task == entry.outline
+    return cast("Task", make(**options) if own_data else make(data, **options))
 
 
 def outline_task(name: str, options: Mapping[str, Any]) -> TaskOutline:
@@ -58,8 +75,18 @@ def outline_task(name: str, options: Mapping[str, Any]) -> TaskOutline:
     Raises InvalidInput for unknown names and options, and for values that no data could suit.
     """
     if name not in TASKS:
-        raise unknown_name("task", name, TASKS)
-    return _OUTLINES[name](options)
+        return make_own(_own(name), options, None)
+    entry = TASKS[name]
+    check_options(name, options, entry.options)
+    make = getattr(importlib.import_module(entry.module), entry.outline)
+    return cast("TaskOutline", make(**options))
+
+
+def _own(name: str) -> type[OwnTask]:
+    own = own_tasks()
+    if name not in own:
+        raise unknown_name("task", name, [*TASKS, *own])
+    return own[name]
 
 
 def check_options(task: str, options: Mapping[str, Any], known: tuple[str, ...]) -> None:
@@ -72,4 +99,13 @@ def check_options(task: str, options: Mapping[str, Any], known: tuple[str, ...])
         raise unknown_name(f"option of task {task}", option, known)
 
 
-__all__ = ["TASKS", "FewShotProblem", "Task", "TaskOutline", "make_task", "outline_task"]
+__all__ = [
+    "TASKS",
+    "FewShotProblem",
+    "OwnTask",
+    "Task",
+    "TaskOutline",
+    "make_task",
+    "outline_task",
+    "task_names",
+]

@@ -8,16 +8,16 @@ images, 0 = paper, 255 = ink. Only one class is in memory at a time.
 from __future__ import annotations
 
 import zipfile
-import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from tinyfleet.errors import InvalidInput
+from tinyfleet.tasks.npz import exactly, open_array, read_array, reading
 from tinyfleet.tasks.png import decode_grey_png
 
 SIDE = 28
@@ -30,17 +30,6 @@ MAX_CLASSES = 20_000
 MAX_DRAWINGS = 1_000
 _ORIGINAL_SIDE = 105
 _MAX_PNG_BYTES = 65_536
-_UNREADABLE = (
-    OSError,
-    EOFError,
-    KeyError,
-    NotImplementedError,
-    RuntimeError,
-    ValueError,
-    zipfile.BadZipFile,
-    zlib.error,
-)
-
 Images = npt.NDArray[np.uint8]
 
 
@@ -70,17 +59,8 @@ def open_omniglot(path: Path | None) -> OmniglotData:
     return ImageData(path.parent if path.name.startswith("images_") else path)
 
 
-@contextmanager
-def _reading(path: Path) -> Iterator[None]:
-    """Whatever a damaged file raises becomes one line that names the file."""
-    try:
-        yield
-    except InvalidInput as error:
-        raise InvalidInput(f"cannot read Omniglot data {path}: {error}") from None
-    except _UNREADABLE as error:
-        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        line = " ".join(reason.split())[:200]
-        raise InvalidInput(f"cannot read Omniglot data {path}: {line}; {REMEDY}") from None
+def _reading(path: Path) -> AbstractContextManager[None]:
+    return reading("Omniglot data", path, REMEDY)
 
 
 class NpzData:
@@ -100,18 +80,18 @@ class NpzData:
         with (
             _reading(self._path),
             zipfile.ZipFile(self._path) as archive,
-            _open_array(archive, "images") as (stream, _, _),
+            open_array(archive, "images") as (stream, _, _),
         ):
             for is_wanted in wanted:
-                data = _exactly(stream, size)
+                data = exactly(stream, size)
                 if is_wanted:
                     yield np.frombuffer(data, np.uint8).reshape(self.drawings, SIDE * SIDE)
 
     def _read_index(self) -> tuple[npt.NDArray[np.uint8], list[str], int]:
         with zipfile.ZipFile(self._path) as archive:
-            with _open_array(archive, "images") as (_, shape, dtype):
+            with open_array(archive, "images") as (_, shape, dtype):
                 pass
-            split, names = _read_array(archive, "split"), _read_array(archive, "split_names")
+            split, names = read_array(archive, "split"), read_array(archive, "split_names")
         if dtype != np.uint8 or len(shape) != 4 or shape[2:] != (SIDE, SIDE):
             raise InvalidInput(f"images must be uint8 (classes, drawings, {SIDE}, {SIDE})")
         if not (1 <= shape[0] <= MAX_CLASSES and 2 <= shape[1] <= MAX_DRAWINGS):
@@ -121,56 +101,6 @@ class NpzData:
         if missing := set(SPLITS) - set(names.tolist()):
             raise InvalidInput(f"split_names lacks {', '.join(sorted(missing))}")
         return split, names.tolist(), shape[1]
-
-
-@contextmanager
-def _open_array(
-    archive: zipfile.ZipFile, name: str
-) -> Iterator[tuple[IO[bytes], tuple[int, ...], np.dtype[Any]]]:
-    """A member of an .npz, positioned at its first value, with its shape and type."""
-    if f"{name}.npy" not in archive.namelist():
-        raise InvalidInput(f"it has no array '{name}'")
-    info = archive.getinfo(f"{name}.npy")
-    with archive.open(info) as stream:
-        shape, fortran, dtype = _read_header(stream, name)
-        if dtype.hasobject:
-            raise InvalidInput(f"array '{name}' is pickled, and a pickle can run any program")
-        if fortran and len(shape) > 1:
-            raise InvalidInput(f"array '{name}' must be in C order")
-        if any(side < 0 for side in shape) or _bytes_of(shape, dtype) > info.file_size:
-            raise InvalidInput(f"array '{name}' is cut short")
-        yield stream, shape, dtype
-
-
-def _read_header(stream: IO[bytes], name: str) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
-    version = np.lib.format.read_magic(stream)
-    if version == (1, 0):
-        return np.lib.format.read_array_header_1_0(stream)
-    if version == (2, 0):
-        return np.lib.format.read_array_header_2_0(stream)
-    raise InvalidInput(f"array '{name}' has the unknown format version {version}")
-
-
-def _read_array(archive: zipfile.ZipFile, name: str) -> npt.NDArray[Any]:
-    with _open_array(archive, name) as (stream, shape, dtype):
-        size = _bytes_of(shape, dtype)
-        if size > 16_000_000:
-            raise InvalidInput(f"array '{name}' is too large")
-        return np.frombuffer(_exactly(stream, size), dtype).reshape(shape)
-
-
-def _bytes_of(shape: tuple[int, ...], dtype: np.dtype[Any]) -> int:
-    size = int(dtype.itemsize)
-    for side in shape:
-        size *= side
-    return size
-
-
-def _exactly(stream: IO[bytes], size: int) -> bytes:
-    data = stream.read(size)
-    if len(data) != size:
-        raise EOFError("the file is cut short")
-    return data
 
 
 class ImageData:

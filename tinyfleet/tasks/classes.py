@@ -1,0 +1,87 @@
+"""n-way problems from classes of unequal size: what the tasks that tell classes apart share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from tinyfleet.errors import InvalidInput
+from tinyfleet.learner.protocol import Floats, Samples
+from tinyfleet.randomness import RandomStream
+from tinyfleet.tasks.base import FewShotProblem, check_shots
+
+Numbers = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Which samples, and which class of the problem each belongs to: `(count,)` both."""
+
+    numbers: Numbers
+    labels: Numbers
+
+    def samples(self, inputs: Floats, ways: int) -> Samples:
+        """With `inputs` `(count, values)` and one-hot targets `(count, ways)`."""
+        return Samples(inputs, np.eye(ways, dtype=np.float32)[self.labels])
+
+
+def draw_training(stream: RandomStream, classes: Sequence[Numbers], ways: int, count: int) -> Batch:
+    """`count` samples of `ways` of the classes, balanced give or take one, in random order.
+
+    classes: the sample numbers of each. A class comes again from its first sample, in the same
+    random order, when it has fewer than its share.
+    """
+    each = -(-count // ways)
+    chosen = []
+    for index in stream.choice(len(classes), ways):
+        members = classes[index]
+        order = stream.permutation(len(members))
+        chosen.append(members[order[np.arange(each) % len(members)]])
+    return _shuffled(stream, np.stack(chosen), count)
+
+
+def draw_evaluation(
+    stream: RandomStream, classes: Sequence[Numbers], ways: int, shots: int, queries: int
+) -> tuple[Batch, Batch]:
+    """Support and query set of `ways` of the classes: no sample is in both, none comes twice.
+
+    Raises InvalidInput unless every class has that many samples.
+    """
+    check_shots(shots, queries)
+    if shots + queries > (least := min(len(members) for members in classes)):
+        raise InvalidInput(
+            f"the smallest class to test on has {least} samples, {shots} shots and {queries} "
+            "queries need more: ask for fewer"
+        )
+    picks = stream.choice(len(classes), ways)
+    orders = [classes[i][stream.permutation(len(classes[i]))] for i in picks]
+    support = np.stack([order[:shots] for order in orders])
+    query = np.stack([order[shots : shots + queries] for order in orders])
+    return _shuffled(stream, support, support.size), _shuffled(stream, query, query.size)
+
+
+def problem_of(
+    batches: tuple[Batch, Batch], inputs: tuple[Floats, Floats], ways: int
+) -> FewShotProblem:
+    """The problem of a support and a query batch with their inputs."""
+    support, query = (b.samples(x, ways) for b, x in zip(batches, inputs, strict=True))
+    return FewShotProblem(support, query)
+
+
+def check_ways(ways: object, most: int) -> int:
+    """`ways` if it is a whole number of 2 to `most`; raises InvalidInput if not."""
+    if isinstance(ways, bool) or not isinstance(ways, int):
+        raise InvalidInput(f"ways must be a whole number, got {ways!r:.80}")
+    if not 2 <= ways <= most:
+        raise InvalidInput(f"ways must be 2 to {most}, got {ways}")
+    return ways
+
+
+def _shuffled(stream: RandomStream, numbers: Numbers, count: int) -> Batch:
+    """`count` of the `(ways, each)` numbers in random order, the classes balanced."""
+    order = stream.permutation(count)
+    labels, ranks = order % len(numbers), order // len(numbers)
+    return Batch(numbers[labels, ranks], labels)

@@ -1,0 +1,139 @@
+"""Keywords: tell a few spoken words apart that nobody has trained on.
+
+Speech Commands (Warden, arXiv 1804.03209): clips of at most one second by many speakers, as 49 x
+10 mel-frequency cepstral coefficients. n-way k-shot problems over words. The split is ours, by
+word: the ten digits test, all other words train, so that what a fleet learned from commands has to
+serve words of another kind.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, ClassVar
+
+import numpy as np
+
+from tinyfleet.errors import InvalidInput, unknown_name
+from tinyfleet.learner.protocol import Floats, Samples
+from tinyfleet.model.layers import Shape
+from tinyfleet.randomness import RandomStream
+from tinyfleet.tasks.base import FewShotProblem
+from tinyfleet.tasks.classes import (
+    Numbers,
+    check_ways,
+    draw_evaluation,
+    draw_training,
+    problem_of,
+)
+from tinyfleet.tasks.keywords_data import MAX_WORDS, read_clips
+from tinyfleet.tasks.mfcc import COEFFICIENTS, FRAMES, STEPS
+
+DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+SPLITS = ("test", "validation")
+_VALIDATION_EVERY = 3
+
+
+class KeywordsOutline:
+    """What the task `keywords` is, without the clips.
+
+    ways: words of a problem, from 2. per_speaker: whether the clips of a training problem are one
+    person's, as on a device that has an owner; the clips are few then and come again. Problems to
+    test on always mix the speakers (hardly anybody said a word twice). split: `test`, or
+    `validation` to choose settings by: every third training word, by the alphabet, takes the place
+    of the digits and is not trained on.
+    """
+
+    name: ClassVar[str] = "keywords"
+    default_model: ClassVar[str] = "ds_cnn_s"
+    recommended: ClassVar[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
+        {"tiny_reptile": {"samples": 40, "inner_rate": 0.05, "outer_rate": 0.5}}
+    )
+    recommended_evaluation: ClassVar[Mapping[str, Any]] = MappingProxyType(
+        {"shots": 5, "queries": 15, "passes": 5, "rate": 0.05}
+    )
+
+    input_shape: Shape = (FRAMES, COEFFICIENTS, 1)
+    loss = "softmax_cross_entropy"
+
+    def __init__(self, ways: int = 4, per_speaker: bool = False, split: str = "test") -> None:
+        if not isinstance(per_speaker, bool):
+            raise InvalidInput(f"per_speaker must be true or false, got {per_speaker!r:.80}")
+        if split not in SPLITS:
+            raise unknown_name("split", str(split), SPLITS)
+        self.outputs = check_ways(ways, MAX_WORDS)
+        self.options: Mapping[str, Any] = MappingProxyType(
+            {"ways": ways, "per_speaker": per_speaker, "split": split}
+        )
+
+
+class Keywords(KeywordsOutline):
+    """The task `keywords`: features in [-4, 4) to one of `ways` words, cross-entropy.
+
+    All clips are read at construction: half a second and half a megabyte for a thousand.
+    """
+
+    def __init__(
+        self, data: Path | None, ways: int = 4, per_speaker: bool = False, split: str = "test"
+    ) -> None:
+        super().__init__(ways, per_speaker, split)
+        clips = read_clips(data)
+        self._features = np.stack([clip.features for clip in clips])
+        words = sorted({clip.word for clip in clips})
+        self.training_words, self.evaluation_words = split_words(words, split)
+        check_ways(ways, min(len(self.training_words), len(self.evaluation_words)))
+        by_word = _by([clip.word for clip in clips], np.arange(len(clips)))
+        self._evaluation = [by_word[word] for word in self.evaluation_words]
+        training = [by_word[word] for word in self.training_words]
+        speakers = [clip.speaker for clip in clips]
+        self._owners = _by_speaker(speakers, training, ways) if per_speaker else [training]
+
+    @property
+    def owners(self) -> int:
+        """How many different devices there are: speakers of enough words, or one of all clips."""
+        return len(self._owners)
+
+    def training_samples(self, stream: RandomStream, count: int) -> Samples:
+        """As many of each word as of any other, give or take one, in random order."""
+        owner = self._owners[int(stream.integers(1, len(self._owners))[0])]
+        batch = draw_training(stream, owner, self.outputs, count)
+        return batch.samples(self._inputs(batch.numbers), self.outputs)
+
+    def evaluation_problem(self, stream: RandomStream, shots: int, queries: int) -> FewShotProblem:
+        batches = draw_evaluation(stream, self._evaluation, self.outputs, shots, queries)
+        support, query = (self._inputs(batch.numbers) for batch in batches)
+        return problem_of(batches, (support, query), self.outputs)
+
+    def _inputs(self, numbers: Numbers) -> Floats:
+        """Exact in float32: multiples of 1/32."""
+        return self._features[numbers].astype(np.float32) / np.float32(STEPS)
+
+
+def split_words(words: list[str], split: str) -> tuple[list[str], list[str]]:
+    """`words`, which are sorted, to train on and to test on."""
+    training = [word for word in words if word not in DIGITS]
+    if split == "test":
+        return training, [word for word in words if word in DIGITS]
+    held_out = training[_VALIDATION_EVERY - 1 :: _VALIDATION_EVERY]
+    return [word for word in training if word not in held_out], held_out
+
+
+def _by(keys: list[str], numbers: Numbers) -> dict[str, Numbers]:
+    """Those of `numbers` that belong to each key; `keys` has one for every clip."""
+    found: dict[str, list[int]] = {}
+    for number in numbers.tolist():
+        found.setdefault(keys[number], []).append(number)
+    return {key: np.array(members, np.int64) for key, members in found.items()}
+
+
+def _by_speaker(speakers: list[str], words: list[Numbers], ways: int) -> list[list[Numbers]]:
+    """For each speaker of at least `ways` of the words, that person's clips of each word."""
+    owners: dict[str, list[Numbers]] = {}
+    for members in words:
+        for speaker, own in _by(speakers, members).items():
+            owners.setdefault(speaker, []).append(own)
+    able = [owners[speaker] for speaker in sorted(owners) if len(owners[speaker]) >= ways]
+    if not able:
+        raise InvalidInput(f"no speaker says {ways} of the training words: leave per_speaker out")
+    return able
