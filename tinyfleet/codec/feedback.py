@@ -1,7 +1,7 @@
 """Error feedback: what an update left out is added to the next change, so that nothing is lost.
 
-Seide et al. 2014 (1-bit SGD) and Stich et al. 2018 (sparsified SGD with memory), as recalled; that
-the residual outlives a round is ours. It is for agents that keep state between rounds.
+The idea is known from compressed SGD, the form is ours: a residual that lasts from round to round,
+for agents that keep state between them. A device that forgets everything cannot use it.
 """
 
 from __future__ import annotations
