@@ -15,7 +15,7 @@ from tinyfleet.v1 import aggregator_pb2, aggregator_pb2_grpc
 async def fetch_parameters(
     channel: grpc.aio.Channel, run_id: str, version: int, exchange: Exchange
 ) -> Parameters:
-    """`(exchange.count,) float32`, what is shared of that version; chunks go straight to their place.
+    """`(exchange.count,) float32`, what is shared of it; chunks go straight to their place.
 
     Raises Lost when the call ends early, InvalidInput when what comes is not that model.
     """

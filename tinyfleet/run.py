@@ -50,7 +50,8 @@ class RunSpec:
 
     def make_strategy(self) -> Strategy:
         """The strategy object this run asks for."""
-        return make_strategy(self.strategy, self.rounds, self.strategy_options)
+        layers = self.model.trainable_layers
+        return make_strategy(self.strategy, self.rounds, self.strategy_options, layers)
 
     def initial_parameters(self) -> Parameters:
         """Version 0 of the model."""

@@ -17,7 +17,7 @@ from tinyfleet.errors import InvalidInput
 from tinyfleet.model.layers import Layer
 from tinyfleet.model.spec import ModelSpec, Parameters, make_layer
 from tinyfleet.run import RunSpec
-from tinyfleet.strategies.plan import Phase, TrainingPlan
+from tinyfleet.strategies.plan import EVERYTHING, Phase, TrainingPlan, Upload
 from tinyfleet.v1 import model_pb2
 
 MAX_NAME_BYTES = 256
@@ -28,6 +28,12 @@ _LOSSES = {
     "softmax_cross_entropy": model_pb2.LOSS_SOFTMAX_CROSS_ENTROPY,
 }
 _LOSS_NAMES = {number: name for name, number in _LOSSES.items()}
+_PRECISIONS = {
+    "float32": model_pb2.PRECISION_FLOAT32,
+    "float16": model_pb2.PRECISION_FLOAT16,
+    "int8": model_pb2.PRECISION_INT8,
+}
+_PRECISION_NAMES = {number: name for name, number in _PRECISIONS.items()}
 
 
 def run_to_message(run: RunSpec) -> model_pb2.RunSpec:
@@ -93,7 +99,8 @@ def plan_to_message(plan: TrainingPlan) -> model_pb2.TrainingPlan:
         )
         for phase in plan.phases
     ]
-    return model_pb2.TrainingPlan(phases=phases)
+    upload = None if plan.upload == EVERYTHING else _upload_to_message(plan.upload)
+    return model_pb2.TrainingPlan(phases=phases, local=plan.local, upload=upload)
 
 
 def plan_from_message(message: model_pb2.TrainingPlan) -> TrainingPlan:
@@ -108,7 +115,9 @@ def plan_from_message(message: model_pb2.TrainingPlan) -> TrainingPlan:
                 trainable=tuple(phase.trainable),
             )
             for phase in message.phases
-        )
+        ),
+        tuple(message.local),
+        _upload_from_message(message.upload) if message.HasField("upload") else EVERYTHING,
     )
 
 
@@ -129,6 +138,16 @@ def checked_name(what: str, name: str) -> str:
     if not name or len(name.encode()) > MAX_NAME_BYTES or not name.isprintable():
         raise InvalidInput(f"{what} must be 1 to {MAX_NAME_BYTES} printable bytes")
     return name
+
+
+def _upload_to_message(upload: Upload) -> model_pb2.Upload:
+    return model_pb2.Upload(fraction=upload.fraction, precision=_PRECISIONS[upload.precision])
+
+
+def _upload_from_message(message: model_pb2.Upload) -> Upload:
+    if message.precision not in _PRECISION_NAMES:
+        raise InvalidInput("upload.precision is not set to a known precision")
+    return Upload(message.fraction, _PRECISION_NAMES[message.precision])
 
 
 def _layer_to_message(layer: Layer) -> model_pb2.Layer:

@@ -20,12 +20,12 @@ from enum import Enum
 
 import numpy as np
 
-from tinyfleet.codec.dense import decode_dense
 from tinyfleet.errors import InvalidInput
+from tinyfleet.exchange import Exchange, Payload
 from tinyfleet.model.spec import Parameters
 from tinyfleet.run import RunSpec
 from tinyfleet.strategies import Update
-from tinyfleet.strategies.base import MAX_DELTA_NORM, delta_norm
+from tinyfleet.strategies.base import MAX_DELTA_NORM, MAX_SENT_NORM, delta_norm
 
 MAX_ROUND_BYTES = 1 << 30  # our choice: the updates of one round are held in memory
 MAX_TRAINING_US = 2**53
@@ -55,14 +55,14 @@ class Submission:
     loss: float
     training_us: int
     diverged: bool
-    data: bytes | bytearray | memoryview
+    data: Payload
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RoundUpdate:
     """A checked update of a round.
 
-    delta: `(parameter_count,) float32`, or None when its training diverged: it counts as zero.
+    data: the change as it came, encoded, or None when its training diverged: it counts as zero.
     loss: finite; 0 when it diverged.
     """
 
@@ -72,16 +72,16 @@ class RoundUpdate:
     samples: int
     loss: float
     training_us: int
-    delta: Parameters | None
+    data: Payload | None
 
     @property
     def diverged(self) -> bool:
-        return self.delta is None
+        return self.data is None
 
     @property
     def size(self) -> int:
         """Bytes of the encoded update."""
-        return 0 if self.delta is None else 4 * len(self.delta)
+        return 0 if self.data is None else len(self.data)
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,7 +182,9 @@ class Ledger:
         self.ended = False
         self._strategy = run.make_strategy()
         self._slots = self._strategy.agents_per_round
-        self._plan_samples = self._strategy.plan(min(self.version, run.rounds - 1)).samples
+        plan = self._strategy.plan(min(self.version, run.rounds - 1))
+        self._plan_samples = plan.samples
+        self.exchange = Exchange(run.model, plan)
         self._received: dict[int, RoundUpdate] = {}
         self._pending: dict[int, RoundUpdate] = {}
         self._pending_ids: set[str] = set()
@@ -198,6 +200,7 @@ class Ledger:
             ledger._remember(assignment_id, *place)
         rounds: dict[int, list[RoundUpdate]] = {}
         for update in stored.updates:
+            ledger._check_stored(update)
             rounds.setdefault(update.round, []).append(update)
         while updates := rounds.pop(ledger.version, None):
             ledger.stored(updates)
@@ -232,9 +235,9 @@ class Ledger:
         return bool(self._pending)
 
     @property
-    def received_bytes(self) -> int:
-        """Size of the open round's stored updates."""
-        return sum(update.size for update in self._received.values())
+    def folded_bytes(self) -> int:
+        """Size of the open round's stored updates when they are decoded."""
+        return len(self._received) * self.run.model.parameter_bytes
 
     def admit(self, submission: Submission) -> Decision:
         """Decide about a submission. STORE reserves the slot until `stored` or `not_stored`."""
@@ -308,8 +311,9 @@ class Ledger:
         return closed
 
     def _part(self, update: RoundUpdate) -> Update:
-        delta = np.zeros_like(self.parameters) if update.delta is None else update.delta
-        return Update(update.slot, delta, update.samples)
+        if update.data is None:
+            return Update(update.slot, np.zeros_like(self.parameters), update.samples)
+        return Update(update.slot, self.exchange.decode(update.data), update.samples)
 
     def _misplaced(self, submission: Submission) -> Decision | None:
         """The decision about a submission that is not for a free slot of the open round."""
@@ -354,22 +358,32 @@ class Ledger:
             submission.samples,
             0.0 if submission.diverged else _finite("loss", submission.loss),
             submission.training_us,
-            self._delta(submission),
+            self._data(submission),
         )
 
-    def _delta(self, submission: Submission) -> Parameters | None:
+    def _data(self, submission: Submission) -> Payload | None:
         if submission.diverged:
             if len(submission.data):
                 raise InvalidInput("an update that diverged must be empty")
             return None
-        delta = decode_dense(submission.data, len(self.parameters))
-        norm = delta_norm(delta)
-        if not norm <= MAX_DELTA_NORM:
+        norm = delta_norm(self.exchange.decode(submission.data))
+        limit = MAX_DELTA_NORM if self.exchange.is_dense else MAX_SENT_NORM
+        if not norm <= limit:
             raise InvalidInput(
-                f"an update's norm must be at most {MAX_DELTA_NORM:g}, got {norm:.3g}: "
+                f"an update's norm must be at most {limit:g}, got {norm:.3g}: "
                 "it diverged, and should say so"
             )
-        return delta
+        return submission.data
+
+    def _check_stored(self, update: RoundUpdate) -> None:
+        try:
+            if update.data is not None:
+                self.exchange.decode(update.data)
+        except InvalidInput as error:
+            raise InvalidInput(
+                f"the stored update {update.assignment_id} is damaged ({error}): "
+                "restore the database from a copy"
+            ) from None
 
     def _remember(self, assignment_id: str, round: int, slot: int) -> None:
         self._known[assignment_id] = (round, slot)

@@ -18,6 +18,7 @@ from services.aggregator.ports import Closing, Entry, Journal
 from services.aggregator.watching import Refused, State, Watcher
 from services.hosting.errors import Conflict, NotFound, NotReady, StorageFailed
 from tinyfleet.errors import InvalidInput
+from tinyfleet.exchange import Exchange
 from tinyfleet.logs import fields
 from tinyfleet.model.spec import Parameters
 from tinyfleet.run import RunSpec
@@ -209,17 +210,17 @@ class Keeper:
             )
         return Model(ledger.run, version, parameters)
 
-    async def spec(self, run_id: str) -> RunSpec:
-        """What a run is. Raises NotFound when there is none of that id."""
-        return (await self._find(run_id)).ledger.run
+    async def exchange(self, run_id: str) -> Exchange:
+        """What travels in a run. Raises NotFound when there is none of that id."""
+        return (await self._find(run_id)).ledger.exchange
 
-    def known_spec(self, run_id: str) -> RunSpec | None:
-        """What a run is, if it is in memory: never waits."""
+    def known_exchange(self, run_id: str) -> Exchange | None:
+        """What travels in a run, if it is in memory: never waits."""
         run = self._runs.get(run_id)
-        return None if run is None else run.ledger.run
+        return None if run is None else run.ledger.exchange
 
     def submit(self, run_id: str, submission: Submission, answer: Answer) -> None:
-        """Decide about an update of a run that `known_spec` knows; `answer` is called once."""
+        """Decide about an update of a run that `known_exchange` knows; `answer` is called once."""
         run = self._runs.get(run_id)
         if run is None:
             answer(Receipt.RETRY, f"run {run_id} is being loaded: send it again")
@@ -298,7 +299,7 @@ class Keeper:
             slots = [update.slot for update in updates]
             for watcher in run.watchers:
                 watcher.add_received(slots)
-        elif ledger.received_bytes <= MAX_LOOP_FOLD_BYTES:
+        elif ledger.folded_bytes <= MAX_LOOP_FOLD_BYTES:
             self._publish(run, ledger.fold())
         else:
             run.folding = True

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Generic, TypeVar
 
+from tinyfleet.codec.selected import MAX_OVERHEAD_BYTES
 from tinyfleet.errors import InvalidInput
 from tinyfleet.model.spec import MAX_PARAMETERS
 
 MAX_CHUNK_BYTES = 256 * 1024
-MAX_UPDATE_BYTES = 4 * MAX_PARAMETERS
+MAX_UPDATE_BYTES = 4 * MAX_PARAMETERS + MAX_OVERHEAD_BYTES
 MAX_PARTIAL_BYTES = 512 * 1024 * 1024  # our choice: of all updates that are not yet whole
 
 Header = TypeVar("Header")

@@ -16,8 +16,8 @@ from services.aggregator.reassembly import MAX_CHUNK_BYTES, Budget, PartialUpdat
 from services.aggregator.watching import Change
 from services.hosting.errors import NotFound
 from tinyfleet.errors import InvalidInput
+from tinyfleet.exchange import Exchange, exchange_of
 from tinyfleet.model.spec import parameters_sha256
-from tinyfleet.run import RunSpec
 from tinyfleet.v1 import aggregator_pb2 as pb
 from tinyfleet.v1 import aggregator_pb2_grpc
 from tinyfleet.wire import checked_name, parameters_to_bytes, run_from_message, run_to_message
@@ -30,6 +30,8 @@ _STATUS = {
     Receipt.INVALID: pb.RECEIPT_STATUS_INVALID,
     Receipt.RETRY: pb.RECEIPT_STATUS_RETRY,
 }
+
+_SELECTED = pb.UPDATE_ENCODING_SELECTED
 
 Partial = PartialUpdate[pb.UpdateHeader]
 
@@ -87,6 +89,8 @@ class AggregatorServicer(aggregator_pb2_grpc.AggregatorServiceServicer):
         wanted = request.version if request.HasField("version") else None
         model = await self._keeper.model(run_id, wanted)
         data = parameters_to_bytes(model.parameters)
+        if request.shared_only:
+            data = exchange_of(model.run).shared_bytes(data)
         spec = run_to_message(model.run)
         for start in range(0, len(data), MAX_CHUNK_BYTES):
             yield pb.FetchModelResponse(
@@ -136,8 +140,8 @@ class AggregatorServicer(aggregator_pb2_grpc.AggregatorServiceServicer):
         checked_name("assignment_id", header.assignment_id)
         try:
             run_id = checked_name("run_id", header.run_id)
-            spec = self._keeper.known_spec(run_id) or await self._keeper.spec(run_id)
-            reason = _misfit(header, spec)
+            known = self._keeper.known_exchange(run_id)
+            reason = _misfit(header, known or await self._keeper.exchange(run_id))
         except NotFound as error:
             reason = str(error)
         return PartialUpdate(header, header.total_bytes, reason, self._budget)
@@ -236,13 +240,18 @@ def _submission(header: pb.UpdateHeader, data: bytes | bytearray) -> Submission:
     )
 
 
-def _misfit(header: pb.UpdateHeader, run: RunSpec) -> str:
+def _misfit(header: pb.UpdateHeader, exchange: Exchange) -> str:
     """Why an update of that header cannot be one of this run; "" when it can."""
-    expected = 0 if header.diverged else run.model.parameter_bytes
-    if header.encoding != pb.UPDATE_ENCODING_DENSE_FLOAT32 and not header.diverged:
-        return "its encoding is not known here: send dense float32"
-    if header.total_bytes != expected:
-        return f"an update of this run has {expected} bytes, not {header.total_bytes}"
+    if header.diverged:
+        size = header.total_bytes
+        return f"an update that diverged has 0 bytes, not {size}" if size else ""
+    dense = exchange.is_dense
+    if header.encoding != (pb.UPDATE_ENCODING_DENSE_FLOAT32 if dense else _SELECTED):
+        return f"its encoding is not the run's: send {'dense float32' if dense else 'selected'}"
+    try:
+        exchange.check_size(header.total_bytes)
+    except InvalidInput as error:
+        return str(error)
     return ""
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from services.coordinator.fleet import Needs
+from tinyfleet.exchange import exchange_of
 from tinyfleet.learner.memory import memory_needed
 from tinyfleet.run import RunSpec, check_fits
 from tinyfleet.tasks import outline_task
@@ -11,6 +12,7 @@ from tinyfleet.tasks import outline_task
 def check_runnable(spec: RunSpec) -> None:
     """Raise InvalidInput when no agent could ever serve the run."""
     check_fits(outline_task(spec.task, spec.task_options), spec.model)
+    exchange_of(spec)
     for phase in spec.make_strategy().plan(0).phases:
         spec.model.layer_mask(phase.trainable)
 

@@ -109,7 +109,7 @@ class Dispatcher:
         if run is None or run.is_ending:
             return []
         run.problem = f"the aggregator waits: {change.problem}" if change.problem else ""
-        run.progress.take(change.totals, run.spec.model.parameter_bytes)
+        run.progress.take(change.totals, run.exchange.parameter_bytes)
         for refused in change.refused:
             self._refuse(run, refused)
         self._account(run, change.closed, now)
@@ -254,7 +254,8 @@ class Dispatcher:
             self._dismiss_claims(run)
             self._actions.append(EndRun(run.run_id))
             return None
-        inline = change.parameters if len(change.parameters) <= MAX_INLINE_BYTES else b""
+        inline = run.exchange.shared_bytes(change.parameters)
+        inline = inline if len(inline) <= MAX_INLINE_BYTES else b""
         plan = run.strategy.plan(change.version)
         work = RoundWork(run.run_id, change.version, plan, inline)
         # Only the round that is open when we come in can have been worked on in an earlier life.

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from services.coordinator.fleet import Needs
 from services.coordinator.rounds import OpenRound
 from services.coordinator.work import Assignment, ClosedRound, Totals
+from tinyfleet.exchange import Exchange
 from tinyfleet.run import RunSpec
 from tinyfleet.strategies import Strategy
 
@@ -45,7 +46,7 @@ class Progress:
     diverged: int = 0
 
     def take(self, totals: Totals, parameter_bytes: int) -> None:
-        """The totals of a run whose parameters have so many bytes."""
+        """The totals of a run of whose parameters an agent is sent so many bytes."""
         self.samples, self.diverged = totals.samples, totals.diverged
         self.bytes_up = totals.bytes_up
         self.bytes_down = totals.updates * parameter_bytes
@@ -97,6 +98,10 @@ class ActiveRun:
     reassignments: int = 0
     is_ending: bool = False
     shown: str = ""
+    exchange: Exchange = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.exchange = Exchange(self.spec.model, self.strategy.plan(0))
 
     def count_diverged(self, closed: ClosedRound) -> bool:
         """Whether too many rounds in a row had not one finite update."""

@@ -41,8 +41,8 @@ def parse_assignment_id(text: str) -> Assignment | None:
 class RoundWork:
     """What every slot of a round has in common.
 
-    parameters: version `round` of the model, float32 little-endian; empty when it is too large to
-    travel inside an assignment and has to be fetched.
+    parameters: what is shared of version `round` of the model, float32 little-endian; empty when it
+    is too large to travel inside an assignment and has to be fetched.
     """
 
     run_id: str

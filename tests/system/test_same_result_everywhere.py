@@ -12,10 +12,19 @@ def sha_of(result_of):
     return lambda *arguments: result_of(*arguments)["parameters_sha256"]
 
 
-@pytest.mark.parametrize("strategy", ["tiny_reptile", "reptile", "fed_avg", "fed_sgd"])
-def test_a_fleet_ends_where_the_simulator_ends(sha_of, strategy):
-    run = (*SINE, "--strategy", strategy, "--rounds", 30)
-    assert sha_of("up", "--agents", 3, *run) == sha_of("simulate", *run)
+STRATEGIES = ["tiny_reptile", "reptile", "fed_avg", "fed_sgd", "tiny_meta_fed"]
+SMALL_UPDATES = ("--set", "fraction=0.1", "--set", "precision=int8", "--set", "agents_per_round=2")
+
+
+@pytest.mark.parametrize(
+    ("strategy", "options"),
+    [*((strategy, ()) for strategy in STRATEGIES), ("tiny_meta_fed", SMALL_UPDATES)],
+)
+def test_a_fleet_ends_where_the_simulator_ends(result_of, strategy, options):
+    run = (*SINE, "--strategy", strategy, "--rounds", 30, *options)
+    fleet, simulated = result_of("up", "--agents", 3, *run), result_of("simulate", *run)
+    for what in ("parameters_sha256", "bytes_up", "bytes_down", "samples", "diverged"):
+        assert fleet[what] == simulated[what], what
 
 
 @pytest.mark.parametrize("agents", [1, 8])

@@ -16,7 +16,7 @@ from tinyfleet.model.builtin import builtin_model
 from tinyfleet.model.spec import ModelSpec
 from tinyfleet.run import make_run
 from tinyfleet.strategies import STRATEGIES
-from tinyfleet.strategies.plan import Phase, TrainingPlan
+from tinyfleet.strategies.plan import Phase, TrainingPlan, Upload
 from tinyfleet.tasks import make_task
 from tinyfleet.v1 import model_pb2
 from tinyfleet.wire import (
@@ -96,7 +96,20 @@ def phases(draw):
     )
 
 
-@given(plan=st.lists(phases(), min_size=1, max_size=8).map(tuple).map(TrainingPlan))
+def plans():
+    return st.builds(
+        TrainingPlan,
+        st.lists(phases(), min_size=1, max_size=8).map(tuple),
+        st.lists(st.text(min_size=1, max_size=9), max_size=3).map(tuple),
+        st.builds(
+            Upload,
+            st.floats(0, 1, exclude_min=True),
+            st.sampled_from(("float32", "float16", "int8")),
+        ),
+    )
+
+
+@given(plan=plans())
 def test_every_plan_travels(plan):
     assert plan_from_message(sent(plan_to_message(plan))) == plan
 
@@ -213,6 +226,23 @@ def test_any_bytes_are_a_run_or_refused(data, at):
         assert run_from_message(sent(run_to_message(run))) == run
     else:
         assert len(refused.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("fraction", "precision", "message"),
+    [
+        (0.0, 1, "fraction must be above 0"),
+        (float("nan"), 1, "fraction must be above 0"),
+        (1.5, 1, "fraction must be above 0 and at most 1, got 1.5"),
+        (0.5, 0, "upload.precision is not set"),
+        (0.5, 9, "upload.precision is not set"),
+    ],
+)
+def test_an_upload_that_no_device_could_make_is_refused(fraction, precision, message):
+    upload = model_pb2.Upload(fraction=fraction, precision=precision)
+    plan = model_pb2.TrainingPlan(phases=[model_pb2.Phase(samples=1, rate=0.5)], upload=upload)
+    with pytest.raises(InvalidInput, match=message):
+        plan_from_message(plan)
 
 
 def test_a_plan_without_phases_is_refused():

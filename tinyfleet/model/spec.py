@@ -91,6 +91,11 @@ class ModelSpec:
         return tuple(placed)
 
     @property
+    def trainable_layers(self) -> tuple[str, ...]:
+        """Names of the layers with parameters, first to last."""
+        return tuple(placed.name for placed in self.placed if placed.trainable)
+
+    @property
     def inputs(self) -> int:
         """Number of values of one input sample."""
         height, width, channels = self.input_shape

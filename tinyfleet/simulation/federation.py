@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tinyfleet.codec.dense import decode_dense, encode_dense
 from tinyfleet.errors import Diverged, InvalidInput
+from tinyfleet.exchange import Exchange, exchange_of
 from tinyfleet.learner.protocol import Learner, run_plan
 from tinyfleet.model.spec import Parameters
 from tinyfleet.run import RunSpec, training_samples
@@ -53,8 +53,8 @@ class SimulationResult:
     """The end of a run.
 
     version: of `parameters`, the number of rounds done since the run began. samples, bytes and
-    diverged count what this call did. bytes_down: one model of 4 bytes a parameter per slot and
-    round. bytes_up: the encoded updates, 0 for one that diverged. Both are payload, without any
+    diverged count what this call did. bytes_down: 4 bytes per shared parameter, slot and round.
+    bytes_up: the encoded updates, 0 for one that diverged. Both are payload, without any
     framing of messages. diverged: slots that sent nothing and count as zero.
     """
 
@@ -95,9 +95,10 @@ def simulate(
     strategy = run.make_strategy()
     model = run.initial_parameters() if parameters is None else parameters
     run.model.check_parameters(model)
-    totals = _Totals()
+    exchange = exchange_of(run)
+    totals = _Totals(exchange)
     for index in range(version, run.rounds):
-        results = _train_round(strategy, run.seed, index, task, learner, model)
+        results = _train_round(strategy, exchange, run.seed, index, task, learner, model)
         model = strategy.apply(model, [result.update for result in results], index)
         report = totals.add(index, results, model)
         if on_round is not None:
@@ -108,15 +109,22 @@ def simulate(
 
 
 def _train_round(
-    strategy: Strategy, seed: int, round: int, task: Task, learner: Learner, model: Parameters
+    strategy: Strategy,
+    exchange: Exchange,
+    seed: int,
+    round: int,
+    task: Task,
+    learner: Learner,
+    model: Parameters,
 ) -> list[_SlotResult]:
     plan = strategy.plan(round)
     slots = range(strategy.agents_per_round)
-    return [_train_slot(plan, seed, round, slot, task, learner, model) for slot in slots]
+    return [_train_slot(plan, exchange, seed, round, slot, task, learner, model) for slot in slots]
 
 
 def _train_slot(
     plan: TrainingPlan,
+    exchange: Exchange,
     seed: int,
     round: int,
     slot: int,
@@ -130,15 +138,16 @@ def _train_slot(
     delta = delta_of(trained, model, done.finite)
     if delta is None:
         return _SlotResult(Update(slot, np.zeros_like(model), plan.samples), 0, math.nan, False)
-    encoded = encode_dense(delta)
-    update = Update(slot, decode_dense(encoded, len(model)), plan.samples)
+    encoded = exchange.encode(delta, seed, round, slot)
+    update = Update(slot, exchange.decode(encoded), plan.samples)
     return _SlotResult(update, len(encoded), done.loss, finite=True)
 
 
 class _Totals:
     """What a simulation counts."""
 
-    def __init__(self) -> None:
+    def __init__(self, exchange: Exchange) -> None:
+        self._exchange = exchange
         self.slots = self.samples = self.bytes_up = self.diverged = 0
         self.lost_rounds = 0
 
@@ -157,7 +166,7 @@ class _Totals:
         return RoundReport(round, loss, diverged, model, samples, bytes_up, bytes_down)
 
     def result(self, run: RunSpec, model: Parameters) -> SimulationResult:
-        down = self.slots * run.model.parameter_bytes
+        down = self.slots * self._exchange.parameter_bytes
         return SimulationResult(model, run.rounds, self.samples, self.bytes_up, down, self.diverged)
 
     def check(self, run: RunSpec) -> None:

@@ -9,20 +9,26 @@ from tinyfleet.errors import unknown_name
 from tinyfleet.strategies.base import Strategy, Update, build
 from tinyfleet.strategies.fed_avg import FedAvg
 from tinyfleet.strategies.fed_sgd import FedSGD
-from tinyfleet.strategies.plan import Phase, TrainingPlan
+from tinyfleet.strategies.plan import Phase, TrainingPlan, Upload
 from tinyfleet.strategies.reptile import Reptile
+from tinyfleet.strategies.tiny_meta_fed import TinyMetaFed
 from tinyfleet.strategies.tiny_reptile import TinyReptile
 
 STRATEGIES: dict[str, type] = {
-    strategy.name: strategy for strategy in (TinyReptile, Reptile, FedAvg, FedSGD)
+    strategy.name: strategy for strategy in (TinyReptile, TinyMetaFed, Reptile, FedAvg, FedSGD)
 }
 
 
-def make_strategy(name: str, rounds: int, options: Mapping[str, Any]) -> Strategy:
-    """The strategy `name` for a run of `rounds` rounds; raises InvalidInput on bad options."""
+def make_strategy(
+    name: str, rounds: int, options: Mapping[str, Any], layers: tuple[str, ...] = ()
+) -> Strategy:
+    """The strategy `name` for a run of `rounds` rounds; raises InvalidInput on bad options.
+
+    layers: names of the model's layers with parameters, first to last.
+    """
     if name not in STRATEGIES:
         raise unknown_name("strategy", name, STRATEGIES)
-    return cast("Strategy", build(STRATEGIES[name], rounds, options))
+    return cast("Strategy", build(STRATEGIES[name], rounds, options, layers))
 
 
-__all__ = ["STRATEGIES", "Phase", "Strategy", "TrainingPlan", "Update", "make_strategy"]
+__all__ = ["STRATEGIES", "Phase", "Strategy", "TrainingPlan", "Update", "Upload", "make_strategy"]

@@ -16,13 +16,18 @@ import numpy as np
 
 from tinyfleet.errors import InvalidInput, unknown_name
 from tinyfleet.model.spec import Parameters
+from tinyfleet.portable import portable_sine
 from tinyfleet.strategies.plan import TrainingPlan
 
 MAX_AGENTS_PER_ROUND = 1024
+SCHEDULES = ("linear", "cosine", "constant")
 MAX_ROUNDS = 100_000_000
 # Our choice, generous: a trained model moves by 1 to 100. What is beyond has diverged, and 100
 # million such steps still leave the model finite.
 MAX_DELTA_NORM = 1e6
+# int8 makes an update of 16 million entries at most 33 times as long.
+MAX_SENT_NORM = 64 * MAX_DELTA_NORM
+_OF_THE_RUN = ("rounds", "layers")  # fields that the run fills
 
 
 @dataclass(frozen=True)
@@ -30,7 +35,8 @@ class Update:
     """What one slot of a round sent back.
 
     delta: `(parameter_count,) float32`, trained parameters minus those the slot started from; zero
-    when its training diverged. samples: how many samples it learned from.
+    where the plan had nothing sent, and everywhere when its training diverged. samples: how many
+    samples it learned from.
     """
 
     slot: int
@@ -67,7 +73,10 @@ class Strategy(Protocol):
         ...
 
     def plan(self, round: int) -> TrainingPlan:
-        """What each device does in `round`, which counts from 0."""
+        """What each device does in `round`, which counts from 0.
+
+        `local` and `upload` are the same in every round: they are the format of a run's traffic.
+        """
         ...
 
     def apply(self, model: Parameters, updates: Sequence[Update], round: int) -> Parameters:
@@ -75,9 +84,15 @@ class Strategy(Protocol):
         ...
 
 
-def option(default: Any, help: str, low: float, high: float) -> Any:
-    """A strategy's option: its default, what it means, and its closed range."""
-    return field(default=default, metadata={"help": help, "low": low, "high": high})
+def option(
+    default: Any, help: str, low: float = 0, high: float = 0, choices: Sequence[str] = ()
+) -> Any:
+    """A strategy's option: its default, what it means, and its closed range.
+
+    A text has choices in place of the range, a truth value neither.
+    """
+    about = {"help": help, "low": low, "high": high, "choices": tuple(choices)}
+    return field(default=default, metadata=about)
 
 
 def rounds_option() -> Any:
@@ -85,20 +100,32 @@ def rounds_option() -> Any:
     return field(metadata={"help": "rounds of the run", "low": 1, "high": MAX_ROUNDS})
 
 
+def layers_option() -> Any:
+    """Names of the model's layers with parameters, first to last; set by the run, as `rounds`."""
+    return field(default=(), metadata={"help": "layers with parameters"})
+
+
 def options_of(strategy: type) -> dict[str, Field[Any]]:
     """The options a user can set, by name."""
-    return {entry.name: entry for entry in fields(strategy) if entry.name != "rounds"}
+    return {entry.name: entry for entry in fields(strategy) if entry.name not in _OF_THE_RUN}
 
 
-def build(strategy: type, rounds: int, options: Mapping[str, Any]) -> Any:
-    """The strategy with `options` over its defaults; each is checked against its range."""
+def build(
+    strategy: type, rounds: int, options: Mapping[str, Any], layers: tuple[str, ...] = ()
+) -> Any:
+    """The strategy with `options` over its defaults; each is checked against its range.
+
+    layers: names of the model's layers with parameters, for a strategy that asks for them.
+    """
     known = options_of(strategy)
     for name in options:
         if name not in known:
             raise unknown_name(f"option of {strategy.name}", name, known)  # type: ignore[attr-defined]
     values = {name: _checked(known[name], value) for name, value in options.items()}
-    (rounds_field,) = (entry for entry in fields(strategy) if entry.name == "rounds")
-    return strategy(rounds=_checked(rounds_field, rounds), **values)
+    given = {entry.name: entry for entry in fields(strategy) if entry.name in _OF_THE_RUN}
+    if "layers" in given:
+        values["layers"] = layers
+    return strategy(rounds=_checked(given["rounds"], rounds), **values)
 
 
 def annealed(rate: float, round: int, rounds: int) -> np.float32:
@@ -107,6 +134,20 @@ def annealed(rate: float, round: int, rounds: int) -> np.float32:
     The outer step of Reptile (arXiv 1803.02999, reference code) anneals this way.
     """
     return np.float32(rate * (1.0 - round / rounds))
+
+
+def scheduled(schedule: str, rate: float, round: int, rounds: int) -> np.float32:
+    """`rate` in `round` by one of SCHEDULES, as float32.
+
+    linear: as `annealed`. cosine: rate * (1 + cos(pi * round / rounds)) / 2. constant: `rate`.
+    """
+    if schedule == "linear":
+        return annealed(rate, round, rounds)
+    if schedule == "constant":
+        return np.float32(rate)
+    # The same by the half-angle formula, with a sine that has the same bits on every processor.
+    sine = float(portable_sine(np.array([0.5 * math.pi * (round / rounds)]))[0])
+    return np.float32(rate * (1.0 - sine * sine))
 
 
 def mean_delta(updates: Sequence[Update], weights: Sequence[float]) -> Parameters:
@@ -121,6 +162,10 @@ def mean_delta(updates: Sequence[Update], weights: Sequence[float]) -> Parameter
 
 
 def _checked(entry: Field[Any], value: Any) -> Any:
+    if entry.type in ("bool", bool):
+        return _checked_truth(entry.name, value)
+    if entry.type in ("str", str):
+        return _checked_choice(entry, value)
     whole = entry.type in ("int", int)
     if not _is_number(value) or (whole and value != int(value)):
         kind = "a whole number" if whole else "a number"
@@ -129,6 +174,19 @@ def _checked(entry: Field[Any], value: Any) -> Any:
     if not low <= value <= high:
         raise InvalidInput(f"{entry.name} must be {low:g} to {high:g}, got {str(value)[:80]}")
     return int(value) if whole else float(value)
+
+
+def _checked_truth(name: str, value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise InvalidInput(f"{name} must be true or false, got {str(value)[:80]}")
+    return value
+
+
+def _checked_choice(entry: Field[Any], value: Any) -> str:
+    choices: tuple[str, ...] = entry.metadata["choices"]
+    if value not in choices:
+        raise unknown_name(entry.name, str(value)[:80], choices)
+    return str(value)
 
 
 def _is_number(value: Any) -> bool:

@@ -10,7 +10,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from tinyfleet.errors import InvalidInput
+from tinyfleet.codec.selected import is_dense
+from tinyfleet.codec.values import PRECISIONS
+from tinyfleet.errors import InvalidInput, unknown_name
 
 MAX_PHASES = 8  # our choice, like the other bounds here: far above what any strategy uses
 MAX_SAMPLES = 1_000_000
@@ -56,10 +58,43 @@ class Phase:
 
 
 @dataclass(frozen=True)
+class Upload:
+    """How much of what changed goes back, and how precisely.
+
+    fraction: P, the part of the shared entries that is sent, above 0 and at most 1: those that
+    changed most, ceil(P * shared entries) of them. precision: of the values, float32, float16 or
+    int8; int8 is rounded stochastically, with one scale per update.
+    """
+
+    fraction: float = 1.0
+    precision: str = "float32"
+
+    def __post_init__(self) -> None:
+        if not 0.0 < self.fraction <= 1.0:
+            raise InvalidInput(f"fraction must be above 0 and at most 1, got {self.fraction}")
+        if self.precision not in PRECISIONS:
+            raise unknown_name("precision", self.precision, PRECISIONS)
+
+    @property
+    def dense(self) -> bool:
+        """Whether everything is sent as it is."""
+        return is_dense(self.fraction, self.precision)
+
+
+EVERYTHING = Upload()
+
+
+@dataclass(frozen=True)
 class TrainingPlan:
-    """The phases a device runs in order, each on the samples that follow in its stream."""
+    """The phases a device runs in order, each on the samples that follow in its stream.
+
+    local: names of the layers that never leave the device: they are neither sent to it nor back,
+    and begin each round as the run's seeded initialization. upload: what of the change goes back.
+    """
 
     phases: tuple[Phase, ...]
+    local: tuple[str, ...] = ()
+    upload: Upload = EVERYTHING
 
     def __post_init__(self) -> None:
         _in_range("phases of a plan", len(self.phases), 1, MAX_PHASES)

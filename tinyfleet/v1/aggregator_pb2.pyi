@@ -12,6 +12,7 @@ class UpdateEncoding(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     UPDATE_ENCODING_UNSPECIFIED: _ClassVar[UpdateEncoding]
     UPDATE_ENCODING_DENSE_FLOAT32: _ClassVar[UpdateEncoding]
+    UPDATE_ENCODING_SELECTED: _ClassVar[UpdateEncoding]
 
 class ReceiptStatus(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -22,6 +23,7 @@ class ReceiptStatus(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     RECEIPT_STATUS_RETRY: _ClassVar[ReceiptStatus]
 UPDATE_ENCODING_UNSPECIFIED: UpdateEncoding
 UPDATE_ENCODING_DENSE_FLOAT32: UpdateEncoding
+UPDATE_ENCODING_SELECTED: UpdateEncoding
 RECEIPT_STATUS_UNSPECIFIED: ReceiptStatus
 RECEIPT_STATUS_ACCEPTED: ReceiptStatus
 RECEIPT_STATUS_LATE: ReceiptStatus
@@ -131,12 +133,14 @@ class ClosedRound(_message.Message):
     def __init__(self, round: _Optional[int] = ..., updates: _Optional[int] = ..., loss: _Optional[float] = ..., samples: _Optional[int] = ..., bytes_up: _Optional[int] = ..., slowest_training_us: _Optional[int] = ..., diverged: _Optional[int] = ...) -> None: ...
 
 class FetchModelRequest(_message.Message):
-    __slots__ = ("run_id", "version")
+    __slots__ = ("run_id", "version", "shared_only")
     RUN_ID_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
+    SHARED_ONLY_FIELD_NUMBER: _ClassVar[int]
     run_id: str
     version: int
-    def __init__(self, run_id: _Optional[str] = ..., version: _Optional[int] = ...) -> None: ...
+    shared_only: bool
+    def __init__(self, run_id: _Optional[str] = ..., version: _Optional[int] = ..., shared_only: _Optional[bool] = ...) -> None: ...
 
 class FetchModelResponse(_message.Message):
     __slots__ = ("version", "total_bytes", "data", "spec")

@@ -13,9 +13,20 @@ class Loss(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     LOSS_UNSPECIFIED: _ClassVar[Loss]
     LOSS_MEAN_SQUARED_ERROR: _ClassVar[Loss]
     LOSS_SOFTMAX_CROSS_ENTROPY: _ClassVar[Loss]
+
+class Precision(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    PRECISION_UNSPECIFIED: _ClassVar[Precision]
+    PRECISION_FLOAT32: _ClassVar[Precision]
+    PRECISION_FLOAT16: _ClassVar[Precision]
+    PRECISION_INT8: _ClassVar[Precision]
 LOSS_UNSPECIFIED: Loss
 LOSS_MEAN_SQUARED_ERROR: Loss
 LOSS_SOFTMAX_CROSS_ENTROPY: Loss
+PRECISION_UNSPECIFIED: Precision
+PRECISION_FLOAT32: Precision
+PRECISION_FLOAT16: Precision
+PRECISION_INT8: Precision
 
 class ModelSpec(_message.Message):
     __slots__ = ("name", "input_height", "input_width", "input_channels", "layers", "loss")
@@ -108,10 +119,22 @@ class Tanh(_message.Message):
     def __init__(self) -> None: ...
 
 class TrainingPlan(_message.Message):
-    __slots__ = ("phases",)
+    __slots__ = ("phases", "local", "upload")
     PHASES_FIELD_NUMBER: _ClassVar[int]
+    LOCAL_FIELD_NUMBER: _ClassVar[int]
+    UPLOAD_FIELD_NUMBER: _ClassVar[int]
     phases: _containers.RepeatedCompositeFieldContainer[Phase]
-    def __init__(self, phases: _Optional[_Iterable[_Union[Phase, _Mapping]]] = ...) -> None: ...
+    local: _containers.RepeatedScalarFieldContainer[str]
+    upload: Upload
+    def __init__(self, phases: _Optional[_Iterable[_Union[Phase, _Mapping]]] = ..., local: _Optional[_Iterable[str]] = ..., upload: _Optional[_Union[Upload, _Mapping]] = ...) -> None: ...
+
+class Upload(_message.Message):
+    __slots__ = ("fraction", "precision")
+    FRACTION_FIELD_NUMBER: _ClassVar[int]
+    PRECISION_FIELD_NUMBER: _ClassVar[int]
+    fraction: float
+    precision: Precision
+    def __init__(self, fraction: _Optional[float] = ..., precision: _Optional[_Union[Precision, str]] = ...) -> None: ...
 
 class Phase(_message.Message):
     __slots__ = ("samples", "rate", "batch_size", "passes", "trainable")

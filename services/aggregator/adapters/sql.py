@@ -18,7 +18,6 @@ from services.aggregator.ports import REMEMBERED_ROUNDS, Closing, Entry
 from services.hosting.database import open_database, storage_errors
 from services.hosting.errors import StorageFailed
 from tinyfleet.checkpoint import run_from_document, run_to_document
-from tinyfleet.errors import InvalidInput
 from tinyfleet.model.spec import Parameters
 from tinyfleet.run import RunSpec
 
@@ -57,7 +56,7 @@ updates = sa.Table(
     sa.Column("loss", sa.Float, nullable=False),
     sa.Column("training_us", sa.Integer, nullable=False),
     sa.Column("diverged", sa.Boolean, nullable=False),
-    # float32, little-endian; NULL when it diverged, or when a snapshot has it applied.
+    # Encoded, as it came; NULL when it diverged, or when a snapshot has it applied.
     sa.Column("delta", sa.LargeBinary, nullable=True),
     sa.UniqueConstraint("run_id", "round", "slot"),
 )
@@ -154,7 +153,6 @@ def _transaction(driver: Any) -> Iterator[Any]:
 
 def _row(entry: Entry) -> tuple[Any, ...]:
     update = entry.update
-    delta = update.delta
     return (
         entry.run_id,
         update.round,
@@ -163,8 +161,8 @@ def _row(entry: Entry) -> tuple[Any, ...]:
         update.samples,
         update.loss,
         update.training_us,
-        delta is None,
-        None if delta is None else delta.astype("<f4", copy=False).data.cast("B"),
+        update.diverged,
+        update.data,
     )
 
 
@@ -202,7 +200,7 @@ def _stored_run(connection: Connection, row: RowMapping) -> StoredRun:
         run=run,
         ended=ended,
         snapshot=snapshot,
-        updates=_updates_since(connection, run_id, since, run.model.parameter_count),
+        updates=_updates_since(connection, run_id, since),
         closings=_closings_since(connection, run_id, since),
         remembered=_ids_before(connection, run_id, since),
     )
@@ -217,24 +215,16 @@ def _snapshot(connection: Connection, run_id: str, version: int) -> Snapshot | N
     return Snapshot(version, np.frombuffer(row["parameters"], "<f4").astype(np.float32), totals)
 
 
-def _updates_since(
-    connection: Connection, run_id: str, round: int, count: int
-) -> list[RoundUpdate]:
+def _updates_since(connection: Connection, run_id: str, round: int) -> list[RoundUpdate]:
     query = (
         sa.select(updates)
         .where(updates.c.run_id == run_id, updates.c.round >= round)
         .order_by(updates.c.round, updates.c.slot)
     )
-    return [_update(row, count) for row in connection.execute(query).mappings()]
+    return [_update(row) for row in connection.execute(query).mappings()]
 
 
-def _update(row: RowMapping, count: int) -> RoundUpdate:
-    delta = None if row["diverged"] else np.frombuffer(row["delta"] or b"", "<f4")
-    if delta is not None and len(delta) != count:
-        raise InvalidInput(
-            f"the stored update {row['assignment_id']} has {len(delta)} entries, not {count}: "
-            "restore the database from a copy"
-        )
+def _update(row: RowMapping) -> RoundUpdate:
     return RoundUpdate(
         assignment_id=row["assignment_id"],
         round=row["round"],
@@ -242,7 +232,7 @@ def _update(row: RowMapping, count: int) -> RoundUpdate:
         samples=row["samples"],
         loss=row["loss"],
         training_us=row["training_us"],
-        delta=None if delta is None else delta.astype(np.float32, copy=False),
+        data=None if row["diverged"] else row["delta"] or b"",
     )
 
 

@@ -362,6 +362,6 @@ test_a_restart_at_any_point_gives_the_same_bits = CrashAnywhere.TestCase
 def test_a_journal_with_a_gap_is_refused():
     run = a_run()
     start = Snapshot(0, run.initial_parameters())
-    row = RoundUpdate("r-3-0-0", 3, 0, 4, 1.0, 1, np.zeros(3, np.float32))
+    row = RoundUpdate("r-3-0-0", 3, 0, 4, 1.0, 1, bytes(12))
     with pytest.raises(InvalidInput, match="updates of round 3, but ends in 0"):
         Ledger.restore(StoredRun(run, False, start, [row], (), {}))

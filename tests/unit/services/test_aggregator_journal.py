@@ -48,13 +48,13 @@ def entry(round, slot=0, run_id="a", value=0.25, diverged=False, **changes):
         "samples": 50,
         "loss": 0.1 + 0.2,
         "training_us": 2**53,
-        "delta": None if diverged else model(value),
+        "data": None if diverged else model(value).tobytes(),
     }
     return Entry(run_id, RoundUpdate(**(values | changes)))
 
 
 def shown(update):
-    delta = None if update.delta is None else update.delta.tobytes()
+    data = None if update.data is None else bytes(update.data)
     return (
         update.assignment_id,
         update.round,
@@ -62,7 +62,7 @@ def shown(update):
         update.samples,
         update.loss,
         update.training_us,
-        delta,
+        data,
     )
 
 
@@ -97,8 +97,8 @@ def test_updates_come_back_bit_for_bit(journal):
     journal.create("a", RUN, INITIAL)
     journal.create("b", RUN, INITIAL)
     rng = np.random.default_rng(0)
-    deltas = rng.standard_normal((2, len(START))).astype(np.float32)
-    mine = [entry(0, 1, delta=deltas[0]), entry(1, 0, delta=deltas[1]), entry(0, 2, diverged=True)]
+    first, second = rng.bytes(4 * len(START)), rng.bytes(17)  # whatever the encoding
+    mine = [entry(0, 1, data=first), entry(1, 0, data=second), entry(0, 2, diverged=True)]
     journal.append([mine[0], entry(0, run_id="b")], [])
     journal.append(mine[1:], [Closing("a", 0)])
     stored = journal.load("a")

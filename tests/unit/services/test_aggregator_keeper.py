@@ -406,7 +406,7 @@ async def test_ended_runs_do_not_pile_up_in_memory(keeper):
     for number in range(30):
         await keeper.open_run(f"run{number}", a_run())
         await keeper.end_run(f"run{number}")
-    loaded = [number for number in range(30) if keeper.known_spec(f"run{number}")]
+    loaded = [number for number in range(30) if keeper.known_exchange(f"run{number}")]
     assert len(loaded) <= 8
     assert (await latest(keeper, "run0")).version == 0
 

@@ -5,9 +5,11 @@ import math
 import numpy as np
 import pytest
 
+from tinyfleet.codec.selected import decode_update, encode_selected
 from tinyfleet.errors import Diverged, InvalidInput
 from tinyfleet.learner import make_learner, run_plan
 from tinyfleet.model.spec import parameters_sha256
+from tinyfleet.randomness import Purpose, RandomStream
 from tinyfleet.run import make_run, training_samples
 from tinyfleet.simulation import simulate
 from tinyfleet.simulation.federation import MAX_DIVERGED_ROUNDS
@@ -15,11 +17,18 @@ from tinyfleet.strategies import STRATEGIES, Update
 from tinyfleet.tasks import make_task
 
 SINE = make_task("sine", {})
-SMALL = {"samples": 8, "inner_rate": 0.005}
+SMALL = {"samples": 8, "inner_rate": 0.005}  # and what the task recommends
 
 
 def run_of(strategy="tiny_reptile", rounds=6, **options):
     return make_run(SINE, strategy, rounds, 1, "mlp_32", SMALL | options)
+
+
+def shared_count(run):
+    """How many parameters come before the first local layer: local ones are the last."""
+    local = run.make_strategy().plan(0).local
+    starts = [placed.start for placed in run.model.placed if placed.name in local]
+    return min(starts, default=run.model.parameter_count)
 
 
 def by_hand(run):
@@ -29,20 +38,36 @@ def by_hand(run):
         run.make_strategy(),
         run.initial_parameters(),
     )
+    initial, shared = model, slice(0, shared_count(run))
     for index in range(run.rounds):
         plan, updates = strategy.plan(index), []
         for slot in range(strategy.agents_per_round):
             trained = model.copy()
             samples = training_samples(SINE, run.seed, index, slot, plan.samples)
             run_plan(learner, trained, samples, plan)
-            updates.append(Update(slot, trained - model, plan.samples))
+            assert np.array_equal(model[shared.stop :], initial[shared.stop :])
+            change = (trained - model)[shared]
+            noise = RandomStream(run.seed, Purpose.UPLOAD, index, slot)
+            if not plan.upload.dense:
+                upload = plan.upload
+                data = encode_selected(change, upload.fraction, upload.precision, noise)
+                change = decode_update(data, len(change))
+            delta = np.zeros_like(model)
+            delta[shared] = change
+            updates.append(Update(slot, delta, plan.samples))
         model = strategy.apply(model, updates, index)
     return model
 
 
-@pytest.mark.parametrize("strategy", STRATEGIES)
-def test_a_simulation_is_its_definition_bit_for_bit(strategy):
-    run = run_of(strategy)
+ROUNDED = {"precision": "int8", "fraction": 0.1, "local_layers": 2, "agents_per_round": 3}
+
+
+@pytest.mark.parametrize(
+    ("strategy", "options"),
+    [*((strategy, {}) for strategy in STRATEGIES), ("tiny_meta_fed", ROUNDED)],
+)
+def test_a_simulation_is_its_definition_bit_for_bit(strategy, options):
+    run = run_of(strategy, **options)
     result = simulate(run, SINE, make_learner(run.model))
     assert parameters_sha256(result.parameters) == parameters_sha256(by_hand(run))
 
@@ -55,8 +80,12 @@ def test_a_second_run_ends_in_the_same_parameters():
     assert len(hashes) == 1
 
 
-def test_every_engine_ends_in_the_same_parameters():
-    run = run_of(rounds=3)
+@pytest.mark.parametrize(
+    ("strategy", "options"),
+    [("tiny_reptile", {}), ("tiny_meta_fed", {}), ("tiny_meta_fed", ROUNDED)],
+)
+def test_every_engine_ends_in_the_same_parameters(strategy, options):
+    run = run_of(strategy, rounds=3, **options)
     results = [simulate(run, SINE, make_learner(run.model, e)) for e in ("auto", "reference")]
     assert parameters_sha256(results[0].parameters) == parameters_sha256(results[1].parameters)
 
@@ -69,6 +98,24 @@ def test_what_was_sent_and_learned_is_counted(strategy):
     assert result.bytes_down == result.bytes_up == 4 * slots * 4 * 1153
     assert result.samples == 4 * slots * 8
     assert (result.version, result.diverged) == (4, 0)
+
+
+def test_only_what_is_shared_and_changed_most_is_sent():
+    run = run_of("tiny_meta_fed", rounds=4, fraction=0.1, local_layers=1)
+    shared = 1153 - 33  # the last layer of mlp_32 is 32 x 1 and a bias
+    result = simulate(run, SINE, make_learner(run.model))
+    assert result.bytes_down == 4 * 4 * shared
+    assert 4 * 4 * 0.1 * shared <= result.bytes_up <= 4 * (4 * 0.1 * shared + shared / 8 + 12)
+    assert result.samples == 4 * (10 + 8)
+
+
+def test_tiny_meta_fed_without_any_of_it_is_tiny_reptile():
+    off = {"local_layers": 0, "fraction": 1.0, "outer_rate": 0.5}
+    runs = [run_of("tiny_meta_fed", **off), run_of("tiny_reptile", outer_rate=0.5)]
+    hashes = {
+        parameters_sha256(simulate(run, SINE, make_learner(run.model)).parameters) for run in runs
+    }
+    assert len(hashes) == 1
 
 
 def test_each_round_is_reported_with_its_model():

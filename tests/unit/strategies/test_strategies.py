@@ -9,6 +9,8 @@ from tinyfleet.errors import InvalidInput
 from tinyfleet.strategies import STRATEGIES, Phase, TrainingPlan, Update, make_strategy
 from tinyfleet.strategies.base import annealed, default_of, mean_delta, options_of
 
+LAYERS = ("conv2d_1", "dense_1", "dense_2")
+
 
 def vector(*values):
     return np.array(values, np.float32)
@@ -64,7 +66,7 @@ def test_a_batch_is_never_larger_than_the_samples(name):
 
 @pytest.mark.parametrize("name", STRATEGIES)
 def test_apply_makes_a_new_float32_model(name):
-    strategy = make_strategy(name, 10, {})
+    strategy = make_strategy(name, 10, {}, LAYERS)
     model = vector(1.0, 2.0, 3.0)
     given_updates = [
         Update(slot, vector(0.1, 0.2, 0.3), 5) for slot in range(strategy.agents_per_round)
@@ -76,9 +78,15 @@ def test_apply_makes_a_new_float32_model(name):
 
 
 @pytest.mark.parametrize("name", STRATEGIES)
+def test_what_travels_is_the_same_in_every_round(name):
+    strategy = make_strategy(name, 10, {}, LAYERS)
+    assert len({(strategy.plan(i).local, strategy.plan(i).upload) for i in range(10)}) == 1
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
 def test_defaults_are_inside_their_own_range(name):
     defaults = {o: default_of(entry) for o, entry in options_of(STRATEGIES[name]).items()}
-    assert make_strategy(name, 5, defaults) == make_strategy(name, 5, {})
+    assert make_strategy(name, 5, defaults, LAYERS) == make_strategy(name, 5, {}, LAYERS)
     assert all(entry.metadata["help"] for entry in options_of(STRATEGIES[name]).values())
 
 

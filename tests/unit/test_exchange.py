@@ -1,0 +1,123 @@
+"""Only what is shared travels, and only what the plan allows comes back."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tinyfleet.codec.dense import encode_dense
+from tinyfleet.codec.selected import encode_selected
+from tinyfleet.errors import InvalidInput
+from tinyfleet.exchange import Exchange
+from tinyfleet.model import builtin_model
+from tinyfleet.randomness import Purpose, RandomStream
+from tinyfleet.strategies import Phase, TrainingPlan, Upload
+
+# dense_1 is entries 0 to 63, dense_2 64 to 1119, dense_3 1120 to 1152
+MODEL = builtin_model("mlp_32", (1, 1, 1), 1, "mean_squared_error")
+TOTAL = 1153
+
+
+def exchange_with(*local, fraction=1.0, precision="float32"):
+    return Exchange(MODEL, TrainingPlan((Phase(1, 0.1),), local, Upload(fraction, precision)))
+
+
+def numbered():
+    return np.arange(1, TOTAL + 1, dtype=np.float32)
+
+
+@pytest.mark.parametrize(
+    ("local", "shared"),
+    [
+        ((), range(TOTAL)),
+        (("dense_3",), range(1120)),
+        (("dense_1",), range(64, TOTAL)),
+        (("dense_2",), [*range(64), *range(1120, TOTAL)]),
+        (("dense_3", "dense_1"), range(64, 1120)),
+    ],
+)
+def test_the_shared_entries_are_the_others_in_order(local, shared):
+    exchange = exchange_with(*local)
+    want = numbered()[list(shared)]
+    assert (exchange.count, exchange.parameter_bytes) == (len(want), 4 * len(want))
+    assert exchange.is_whole is (not local)
+    assert np.array_equal(exchange.shared(numbered()), want)
+    assert exchange.shared_bytes(numbered().tobytes()) == want.tobytes()
+    assert exchange.shared_bytes(b"") == b""
+    whole = exchange.whole(want, np.zeros(TOTAL, np.float32))
+    assert np.array_equal(whole[list(shared)], want)
+    assert whole.sum() == want.sum()
+
+
+@pytest.mark.parametrize("local", [("dense_9",), ("dense_1", "dense_2", "dense_3")])
+def test_a_plan_that_shares_nothing_or_names_no_layer_is_refused(local):
+    with pytest.raises(InvalidInput, match=r"unknown layer 'dense_9'|one at least is shared"):
+        exchange_with(*local)
+
+
+def test_a_dense_change_is_the_dense_encoding():
+    assert bytes(exchange_with().encode(numbered(), 1, 2, 3)) == encode_dense(numbered())
+    shared = exchange_with("dense_3").encode(numbered(), 1, 2, 3)
+    assert bytes(shared) == encode_dense(numbered()[:1120])
+
+
+@given(
+    fraction=st.floats(0.001, 1),
+    precision=st.sampled_from(["float32", "float16", "int8"]),
+    local=st.sampled_from([(), ("dense_3",), ("dense_2",), ("dense_1", "dense_3")]),
+    seed=st.integers(0, 99),
+)
+def test_what_comes_back_is_what_changed_most_of_the_shared(fraction, precision, local, seed):
+    exchange = exchange_with(*local, fraction=fraction, precision=precision)
+    delta = np.random.default_rng(seed).standard_normal(TOTAL).astype(np.float32)
+    data = exchange.encode(delta, seed, 5, 0)
+    exchange.check_size(len(data))
+    decoded = exchange.decode(data)
+    assert not decoded.flags.writeable
+    shared = exchange.shared(decoded)
+    assert np.count_nonzero(decoded) == np.count_nonzero(shared) <= math.ceil(
+        fraction * exchange.count
+    )
+    kept = exchange.shared(delta)[shared != 0]
+    step = np.abs(delta).max() / 127 if precision == "int8" else np.abs(delta).max() * 2**-11
+    assert np.allclose(shared[shared != 0], kept, rtol=0, atol=1.01 * step)
+
+
+def test_the_rounding_depends_on_seed_round_and_slot_alone():
+    exchange = exchange_with(precision="int8")
+    delta = np.random.default_rng(1).standard_normal(TOTAL).astype(np.float32)
+    assert exchange.encode(delta, 1, 2, 3) == exchange.encode(delta.copy(), 1, 2, 3)
+    others = {exchange.encode(delta, *key) for key in ((1, 2, 3), (2, 2, 3), (1, 3, 3), (1, 2, 4))}
+    assert len(others) == 4
+
+
+def selected(count, entries, precision="float32"):
+    change = np.zeros(count, np.float32)
+    change[:entries] = 1.0
+    noise = RandomStream(1, Purpose.UPLOAD, 0, 0)
+    return encode_selected(change, 1.0, precision, noise)
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"", "at least 8 bytes, got 0"),
+        (selected(1120, 113), "at most 112 entries, not 113"),
+        (selected(1120, 600), "at most 600 bytes, not"),
+        (encode_dense(np.ones(1120, np.float32)), "at most 600 bytes, not 4480"),
+        (selected(1120, 100) + b"\0", "."),
+        (bytes(600), "."),
+    ],
+)
+def test_what_no_device_of_the_plan_sends_is_refused_in_one_line(data, message):
+    exchange = exchange_with("dense_3", fraction=0.1)
+    with pytest.raises(InvalidInput, match=message) as caught:
+        exchange.decode(data)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_dense_change_of_all_layers_is_not_one_of_the_shared():
+    with pytest.raises(InvalidInput, match="4480 bytes"):
+        exchange_with("dense_3").decode(encode_dense(numbered()))

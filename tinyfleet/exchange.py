@@ -1,0 +1,154 @@
+"""What of a model travels between the server and a device, and how a change of it is written.
+
+Layers that a plan names as local never leave the device: only the shared entries go down, and a
+change of them comes back, selected and rounded as the plan's `Upload` says. Simulator, agent,
+coordinator and aggregator use the same `Exchange`, so all four mean the same bytes.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tinyfleet.codec.dense import decode_dense
+from tinyfleet.codec.selected import MAX_OVERHEAD_BYTES, decode_update, encode_selected
+from tinyfleet.codec.selection import entries_of
+from tinyfleet.codec.values import precision_named, value_bytes
+from tinyfleet.errors import InvalidInput
+from tinyfleet.model.spec import ModelSpec, Parameters
+from tinyfleet.randomness import Purpose, RandomStream
+from tinyfleet.run import RunSpec
+from tinyfleet.strategies.plan import TrainingPlan
+
+Payload = bytes | bytearray | memoryview
+
+_LITTLE = np.dtype("<f4")
+
+
+class Exchange:
+    """The traffic of a plan for one model. Raises InvalidInput when nothing of it is shared.
+
+    The shared entries are the parameter vector without the local layers, in its order. count: how
+    many. is_whole: whether that is all of them.
+    """
+
+    def __init__(self, model: ModelSpec, plan: TrainingPlan) -> None:
+        self._total = model.parameter_count
+        self._parts = _shared_parts(model, plan.local)
+        self._upload = plan.upload
+        self.count: int = sum(part.stop - part.start for part in self._parts)
+        self.is_whole = self.count == self._total
+        if not self.count:
+            raise InvalidInput("the plan keeps every layer on the device: one at least is shared")
+        self._most_entries = entries_of(plan.upload.fraction, self.count)
+
+    @property
+    def is_dense(self) -> bool:
+        """Whether a change is sent entry by entry as float32, without anything else."""
+        return self._upload.dense
+
+    @property
+    def parameter_bytes(self) -> int:
+        """Size of the shared entries as they go down: 4 bytes each."""
+        return 4 * self.count
+
+    def shared(self, parameters: Parameters) -> Parameters:
+        """`(count,)`, the shared ones of `(parameter_count,)`; the same array if that is all."""
+        if self.is_whole:
+            return parameters
+        return np.concatenate([parameters[part] for part in self._parts])
+
+    def shared_bytes(self, data: bytes) -> bytes:
+        """The same for parameters as 4 bytes each; nothing for nothing."""
+        if self.is_whole:
+            return data
+        return b"".join(data[4 * part.start : 4 * part.stop] for part in self._parts)
+
+    def whole(self, shared: Parameters, initial: Parameters) -> Parameters:
+        """A model from its shared entries, with the local layers of `initial`; a new array."""
+        parameters = initial.copy()
+        self._put(shared, parameters)
+        return parameters
+
+    def encode(self, delta: Parameters, seed: int, round: int, slot: int) -> Payload:
+        """What a device sends of `(parameter_count,) float32`; may be a view of it.
+
+        seed, round, slot: of the run and the assignment; they determine the rounding.
+        """
+        if not self.is_dense:
+            return self._encode_selected(self.shared(delta), seed, round, slot)
+        return np.ascontiguousarray(self.shared(delta), _LITTLE).data.cast("B")
+
+    def decode(self, data: Payload) -> Parameters:
+        """The `(parameter_count,) float32` change in `data`, read-only: zero where none was sent.
+
+        Raises InvalidInput unless it is what a device of this plan can send.
+        """
+        change = decode_dense(data, self.count) if self.is_dense else self._decode_selected(data)
+        if self.is_whole:
+            return change
+        delta = np.zeros(self._total, np.float32)
+        self._put(change, delta)
+        delta.flags.writeable = False
+        return delta
+
+    def check_size(self, size: int) -> None:
+        """Raise InvalidInput when a change of this plan cannot have that many bytes."""
+        if self.is_dense:
+            if size != self.parameter_bytes:
+                raise InvalidInput(
+                    f"an update of this run has {self.parameter_bytes} bytes, not {size}"
+                )
+        elif size > self._largest_bytes:
+            raise InvalidInput(
+                f"an update of this run has at most {self._largest_bytes} bytes, not {size}"
+            )
+
+    @property
+    def _largest_bytes(self) -> int:
+        """Of a selected change: its positions are at worst a bit for each shared entry."""
+        values = self._most_entries * value_bytes(precision_named(self._upload.precision))
+        return MAX_OVERHEAD_BYTES + (self.count + 7) // 8 + values
+
+    def _encode_selected(self, change: Parameters, seed: int, round: int, slot: int) -> bytes:
+        precision = self._upload.precision
+        rounds_at_random = precision == "int8"
+        noise = RandomStream(seed, Purpose.UPLOAD, round, slot) if rounds_at_random else None
+        return encode_selected(change, self._upload.fraction, precision, noise)
+
+    def _decode_selected(self, data: Payload) -> Parameters:
+        self.check_size(memoryview(data).nbytes)
+        change = decode_update(data, self.count)
+        entries = int(np.count_nonzero(change))
+        if entries > self._most_entries:
+            raise InvalidInput(
+                f"an update of this run has at most {self._most_entries} entries, not {entries}"
+            )
+        return change
+
+    def _put(self, shared: Parameters, parameters: Parameters) -> None:
+        start = 0
+        for part in self._parts:
+            stop = start + part.stop - part.start
+            parameters[part] = shared[start:stop]
+            start = stop
+
+
+def exchange_of(run: RunSpec) -> Exchange:
+    """The traffic of a run, which is the same in all of its rounds."""
+    return Exchange(run.model, run.make_strategy().plan(0))
+
+
+def _shared_parts(model: ModelSpec, local: tuple[str, ...]) -> list[slice]:
+    """The ranges of the parameter vector that are shared, neighbours joined."""
+    if not local:
+        return [slice(0, model.parameter_count)]
+    mask = model.layer_mask(local)
+    parts: list[slice] = []
+    for index, placed in enumerate(model.placed):
+        if mask >> index & 1 or placed.start == placed.stop:
+            continue
+        if parts and parts[-1].stop == placed.start:
+            parts[-1] = slice(parts[-1].start, placed.stop)
+        else:
+            parts.append(slice(placed.start, placed.stop))
+    return parts
