@@ -35,7 +35,7 @@ TASKS: dict[str, _Entry] = {
         "tinyfleet.tasks.keywords",
         "Keywords",
         "KeywordsOutline",
-        ("ways", "per_speaker", "split"),
+        ("ways", "per_speaker", "split", "augment"),
     ),
     "table": _Entry(
         "tinyfleet.tasks.table", "Table", "TableOutline", ("input_shape", "ways", "targets")

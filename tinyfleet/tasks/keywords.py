@@ -33,6 +33,8 @@ from tinyfleet.tasks.mfcc import COEFFICIENTS, FRAMES, STEPS
 DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 SPLITS = ("test", "validation")
 _VALIDATION_EVERY = 3
+_FURTHEST = 4  # frames of 20 ms that training moves a clip by; the frame at the end comes again
+_ORDER = np.arange(FRAMES)
 
 
 class KeywordsOutline:
@@ -48,23 +50,30 @@ class KeywordsOutline:
     name: ClassVar[str] = "keywords"
     default_model: ClassVar[str] = "ds_cnn_s"
     recommended: ClassVar[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
-        {"tiny_reptile": {"samples": 40, "inner_rate": 0.05, "outer_rate": 0.5}}
+        {"tiny_reptile": {"samples": 80, "inner_rate": 0.1, "outer_rate": 0.25}}
     )
     recommended_evaluation: ClassVar[Mapping[str, Any]] = MappingProxyType(
-        {"shots": 5, "queries": 15, "passes": 5, "rate": 0.05}
+        {"shots": 5, "queries": 15, "passes": 5, "rate": 0.1}
     )
 
     input_shape: Shape = (FRAMES, COEFFICIENTS, 1)
     loss = "softmax_cross_entropy"
 
-    def __init__(self, ways: int = 4, per_speaker: bool = False, split: str = "test") -> None:
-        if not isinstance(per_speaker, bool):
-            raise InvalidInput(f"per_speaker must be true or false, got {per_speaker!r:.80}")
+    def __init__(
+        self,
+        ways: int = 4,
+        per_speaker: bool = False,
+        split: str = "test",
+        augment: bool = True,
+    ) -> None:
+        for what, value in (("per_speaker", per_speaker), ("augment", augment)):
+            if not isinstance(value, bool):
+                raise InvalidInput(f"{what} must be true or false, got {value!r:.80}")
         if split not in SPLITS:
             raise unknown_name("split", str(split), SPLITS)
         self.outputs = check_ways(ways, MAX_WORDS)
         self.options: Mapping[str, Any] = MappingProxyType(
-            {"ways": ways, "per_speaker": per_speaker, "split": split}
+            {"ways": ways, "per_speaker": per_speaker, "split": split, "augment": augment}
         )
 
 
@@ -75,9 +84,14 @@ class Keywords(KeywordsOutline):
     """
 
     def __init__(
-        self, data: Path | None, ways: int = 4, per_speaker: bool = False, split: str = "test"
+        self,
+        data: Path | None,
+        ways: int = 4,
+        per_speaker: bool = False,
+        split: str = "test",
+        augment: bool = True,
     ) -> None:
-        super().__init__(ways, per_speaker, split)
+        super().__init__(ways, per_speaker, split, augment)
         clips = read_clips(data)
         self._features = np.stack([clip.features for clip in clips])
         words = sorted({clip.word for clip in clips})
@@ -87,7 +101,12 @@ class Keywords(KeywordsOutline):
         self._evaluation = [by_word[word] for word in self.evaluation_words]
         training = [by_word[word] for word in self.training_words]
         speakers = [clip.speaker for clip in clips]
-        self._owners = _by_speaker(speakers, training, ways) if per_speaker else [training]
+        owners = _by_speaker(speakers, training, ways) if per_speaker else [training]
+        # A clip played backwards has the number of the clip plus how many there are.
+        self._owners = [
+            words + [word + len(clips) for word in words] if augment else words for words in owners
+        ]
+        self._furthest = _FURTHEST if augment else 0
 
     @property
     def owners(self) -> int:
@@ -98,7 +117,13 @@ class Keywords(KeywordsOutline):
         """As many of each word as of any other, give or take one, in random order."""
         owner = self._owners[int(stream.integers(1, len(self._owners))[0])]
         batch = draw_training(stream, owner, self.outputs, count)
-        return batch.samples(self._inputs(batch.numbers), self.outputs)
+        backwards, numbers = np.divmod(batch.numbers, len(self._features))
+        by = stream.integers(len(numbers), 2 * self._furthest + 1) - self._furthest
+        frames = np.where(backwards[:, np.newaxis], FRAMES - 1 - _ORDER, _ORDER)
+        frames = np.clip(frames + by[:, np.newaxis], 0, FRAMES - 1)
+        inputs = self._inputs(numbers).reshape(-1, FRAMES, COEFFICIENTS)
+        inputs = np.take_along_axis(inputs, frames[:, :, np.newaxis], axis=1)
+        return batch.samples(inputs.reshape(len(numbers), -1), self.outputs)
 
     def evaluation_problem(self, stream: RandomStream, shots: int, queries: int) -> FewShotProblem:
         batches = draw_evaluation(stream, self._evaluation, self.outputs, shots, queries)
