@@ -292,7 +292,7 @@ class Link:
             self._check_patience(timer)
             if acks:
                 timer.heard(self._now())
-            elif timer.lapsed(self._now()):
+            elif timer.lapsed(self._now()) and outgoing.silence():
                 outgoing.polled()
                 await self._poll(transfer, timer)
 

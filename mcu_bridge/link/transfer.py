@@ -62,6 +62,41 @@ class Wariness:
         self._left = 0 if self._in_a_row >= _ENOUGH else max(0, self._left - count)
 
 
+class Polls:
+    """Which answer to a POLL counts: the last one, as those before it tell of earlier times.
+
+    Each POLL is answered once, in order, but an answer may be lost, and does not say to which
+    POLL it is. Acting on an old one repeats blocks that are not missing.
+    """
+
+    def __init__(self) -> None:
+        self._waiting = 0
+        self._undecided = False
+
+    def __bool__(self) -> bool:
+        return self._waiting > 0
+
+    def sent(self) -> None:
+        self._waiting += 1
+
+    def one_more(self) -> None:
+        """An answer was taken for a later one's, which is yet to come."""
+        self._waiting += bool(self._waiting)
+
+    def answered(self) -> bool:
+        """Whether no other answer is expected."""
+        self._waiting = max(0, self._waiting - 1)
+        self._undecided = self._waiting > 0
+        return not self._undecided
+
+    def silence(self) -> bool:
+        """No other answer came: whether there was one that has to count instead."""
+        undecided, self._undecided = self._undecided, False
+        if undecided:
+            self._waiting = 0
+        return undecided
+
+
 class Outgoing:
     """The sender's end: cuts `data[start:]` into blocks as far as the limit allows.
 
@@ -78,7 +113,9 @@ class Outgoing:
         self._data = memoryview(data).cast("B")
         self._limit = limit
         self._position = start
-        self._polled_at: int | None = None
+        self._went_back_to = start
+        self._polled_at = start
+        self._polls = Polls()
         self.wary = Wariness()
         self.taken = start
         self.sent = start
@@ -93,7 +130,7 @@ class Outgoing:
     @property
     def ready(self) -> bool:
         """Whether there is a block that may be sent."""
-        if self.wary and self._polled_at is not None:
+        if self.wary and self._polls:
             return False
         return self._position < min(self._limit, len(self._data))
 
@@ -120,24 +157,38 @@ class Outgoing:
         """Note an ACK; an impossible one does nothing."""
         if not self._is_possible(ack.next):
             return
+        moved = ack.next > self.taken
         self.wary.came(-((self.taken - ack.next) // BLOCK))
         self.taken, self._limit = ack.next, max(self._limit, ack.limit)
         self.ended = self.ended or bool(ack.flags & ENDED)
-        if ack.flags & AGAIN and not self._answers_poll(ack.next):
-            self.wary.lost()
-            self._position = ack.next
-        else:
-            self._position = max(self._position, ack.next)
+        self._position = max(self._position, ack.next)
+        if ack.flags & AGAIN:
+            self._take_again(ack.next)
+        elif self.wary and not moved and ack.next > self._went_back_to:
+            self._polls.one_more()  # it had a block twice: that repeat was in vain
 
     def polled(self) -> None:
         """A POLL follows what was sent; its answer says AGAIN even when nothing is missing."""
+        self._polls.sent()
         self._polled_at = self._position
 
-    def _answers_poll(self, next: int) -> bool:
-        """Whether all that was sent before the POLL is there: what came after it is on its way."""
-        nothing_missing = self._polled_at is not None and next >= self._polled_at
-        self._polled_at = None
-        return nothing_missing
+    def silence(self) -> bool:
+        """Nothing more has come; returns whether a POLL is needed to know what is missing."""
+        if not self._polls.silence():
+            return True
+        self._go_back(self.taken)
+        return not self.ready
+
+    def _take_again(self, next: int) -> None:
+        expected = bool(self._polls)
+        if not self._polls.answered() or (expected and next >= self._polled_at):
+            return  # what came after the POLL is on its way
+        self._go_back(next)
+
+    def _go_back(self, next: int) -> None:
+        if next < self._position:
+            self.wary.lost()
+            self._position = self._went_back_to = next
 
     def _is_possible(self, next: int) -> bool:
         whole = next % BLOCK == 0 or next == len(self._data)

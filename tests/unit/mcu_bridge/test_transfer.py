@@ -141,6 +141,50 @@ def test_over_a_bad_line_a_lost_block_alone_is_repeated(wary):
         wary.take(Ack(0, 3 * BLOCK, AGAIN))
 
 
+def test_after_a_hang_only_the_answer_to_the_last_poll_counts(outgoing):
+    """All POLLs are answered when a board goes on; what was sent since is not sent twice."""
+    outgoing.blocks()
+    for _ in range(3):
+        assert outgoing.silence()
+        outgoing.polled()
+    outgoing.take(Ack(2 * BLOCK, 5 * BLOCK, 0))
+    outgoing.blocks()
+    for _ in range(3):
+        outgoing.take(Ack(3 * BLOCK, 6 * BLOCK, AGAIN))
+    assert offsets(outgoing.blocks()) == [5]
+    assert (outgoing.repeated, bool(outgoing.wary)) == (0, False)
+
+
+def test_an_old_answer_counts_when_the_last_one_is_lost(outgoing):
+    outgoing.blocks()
+    for _ in range(2):
+        assert outgoing.silence()
+        outgoing.polled()
+    outgoing.take(Ack(BLOCK, 4 * BLOCK, AGAIN))
+    assert offsets(outgoing.blocks()) == [3]
+    assert not outgoing.silence()
+    assert offsets(outgoing.blocks()) == [1, 2, 3]
+
+
+def test_a_repeat_in_vain_is_not_followed_by_another(wary):
+    """One answer more than there were POLLs, as after a wrong guess, costs one repeat, not many."""
+    wary.blocks()
+    wary.polled()
+    wary.take(Ack(0, 3 * BLOCK, AGAIN))  # one too many: block 0 is on its way
+    assert offsets(wary.blocks()) == [0]
+    wary.polled()
+    wary.take(Ack(BLOCK, 4 * BLOCK, 0))
+    wary.take(Ack(BLOCK, 4 * BLOCK, AGAIN))
+    assert offsets(wary.blocks()) == [1]
+    wary.polled()
+    wary.take(Ack(BLOCK, 4 * BLOCK, 0))  # the second block 0
+    wary.take(Ack(BLOCK, 4 * BLOCK, AGAIN))
+    assert not wary.ready
+    wary.take(Ack(2 * BLOCK, 5 * BLOCK, 0))
+    wary.take(Ack(2 * BLOCK, 5 * BLOCK, AGAIN))
+    assert offsets(wary.blocks()) == [2]
+
+
 def block(number, content=CONTENT):
     at = number * BLOCK
     return at.to_bytes(4, "little") + content[at : at + BLOCK]
