@@ -16,8 +16,10 @@ import numpy as np
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from tinyfleet.codec.selected import encode_selected
 from tinyfleet.model.layers import Dense
 from tinyfleet.model.spec import ModelSpec, parameters_sha256
+from tinyfleet.randomness import Purpose, RandomStream
 from tinyfleet.run import RunSpec
 from tinyfleet.strategies import Update
 from tinyfleet.v1 import aggregator_pb2 as pb
@@ -103,8 +105,8 @@ class Aggregator:
         watch.cancel()
         return version
 
-    def fetch(self, run_id="a", version=None):
-        request = pb.FetchModelRequest(run_id=run_id, version=version)
+    def fetch(self, run_id="a", version=None, shared_only=False):
+        request = pb.FetchModelRequest(run_id=run_id, version=version, shared_only=shared_only)
         return list(self.stub.FetchModel(request))
 
     def health(self):
@@ -347,6 +349,7 @@ def test_a_full_disk_acknowledges_nothing_and_recovers(start):
         ({"total_bytes": 4, "data": b"\0" * 4}, INVALID, "has 2000 bytes, not 4"),
         ({"encoding": 0}, INVALID, "encoding"),
         ({"encoding": 99}, INVALID, "encoding"),
+        ({"encoding": pb.UPDATE_ENCODING_SELECTED}, INVALID, "send dense float32"),
         ({"round": 1}, INVALID, "not open yet"),
         ({"base_version": 7}, INVALID, "trained from version 7"),
         ({"slot": SLOTS}, INVALID, "a round has 3 slots"),
@@ -370,6 +373,39 @@ def test_a_wrong_update_gets_a_receipt_and_the_stream_goes_on(start, changes, st
     stream.send(*chunks_of(run, 0, 1, size=300))
     assert stream.receipt().status == ACCEPTED
     stream.close()
+
+
+TWO_LAYERS = ModelSpec("two", (1, 1, 1), (Dense(9), Dense(1)), "mean_squared_error")
+
+
+def test_only_the_shared_layers_of_a_model_travel_and_only_selected_updates_return(start):
+    aggregator = start("--storage", "memory")
+    options = {"fraction": 0.25, "precision": "int8", "outer_rate": 1.0, "schedule": "constant"}
+    run = RunSpec(TWO_LAYERS, "sine", "tiny_meta_fed", 10, 1, {}, options)
+    aggregator.open(run)
+    initial = run.initial_parameters()
+    (part,) = aggregator.fetch(shared_only=True)
+    assert (part.data, part.total_bytes) == (initial[:18].tobytes(), 4 * 18)
+    (part,) = aggregator.fetch()
+    assert part.data == initial.tobytes()
+
+    stream = Stream(aggregator)
+    dense = header_of(run, 0, 0, total_bytes=72)
+    stream.send(pb.SubmitUpdatesRequest(header=dense, data=bytes(72)))
+    refused = stream.receipt()
+    assert (refused.status, "send selected" in refused.message) == (INVALID, True)
+    change = np.zeros(18, np.float32)
+    change[7] = 0.5
+    data = encode_selected(change, 0.25, "int8", RandomStream(1, Purpose.UPLOAD, 0, 0))
+    encoding = pb.UPDATE_ENCODING_SELECTED
+    header = header_of(run, 0, 0, total_bytes=len(data), encoding=encoding)
+    stream.send(pb.SubmitUpdatesRequest(header=header, data=data))
+    assert stream.receipt().status == ACCEPTED
+    stream.close()
+    (part,) = aggregator.fetch(version=1)
+    moved = np.frombuffer(part.data, "<f4") - initial
+    assert np.flatnonzero(moved).tolist() == [7]
+    assert moved[7] == pytest.approx(0.5)
 
 
 def hostile(run):

@@ -25,9 +25,9 @@ FINISHED = coordinator_pb2.RUN_STATUS_FINISHED
 ENDED = (FINISHED, coordinator_pb2.RUN_STATUS_STOPPED, coordinator_pb2.RUN_STATUS_FAILED)
 
 
-def a_run(rounds, strategy):
+def a_run(rounds, strategy, **options):
     task = make_task("sine", {}, None)
-    return task, make_run(task, strategy, rounds, seed=3, model="mlp_32")
+    return task, make_run(task, strategy, rounds, 3, "mlp_32", options)
 
 
 def state_of(fleet, run_id):
@@ -80,8 +80,10 @@ def test_a_run_survives_kill_9(fleet_of, victims):
         )
 
 
-def test_a_round_of_several_agents_survives_kill_9(fleet_of):
-    task, run = a_run(400, "reptile")
+@pytest.mark.parametrize(("strategy", "rounds"), [("reptile", 400), ("tiny_meta_fed", 600)])
+def test_a_round_of_several_agents_survives_kill_9(fleet_of, strategy, rounds):
+    options = {"precision": "int8", "fraction": 0.1} if strategy == "tiny_meta_fed" else {}
+    task, run = a_run(rounds, strategy, agents_per_round=4, **options)
     local = fleet_of(3)
     with Fleet(local.coordinator) as fleet:
         local.wait_for_agents(fleet)

@@ -77,8 +77,10 @@ def test_what_comes_back_is_what_changed_most_of_the_shared(fraction, precision,
     decoded = exchange.decode(data)
     assert not decoded.flags.writeable
     shared = exchange.shared(decoded)
-    assert np.count_nonzero(decoded) == np.count_nonzero(shared) <= math.ceil(
-        fraction * exchange.count
+    assert (
+        np.count_nonzero(decoded)
+        == np.count_nonzero(shared)
+        <= math.ceil(fraction * exchange.count)
     )
     kept = exchange.shared(delta)[shared != 0]
     step = np.abs(delta).max() / 127 if precision == "int8" else np.abs(delta).max() * 2**-11

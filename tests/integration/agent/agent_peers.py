@@ -113,6 +113,7 @@ class AggregatorPeer(aggregator_pb2_grpc.AggregatorServiceServicer):
         self.model: Parameters = np.zeros(0, np.float32)
         self.chunk_bytes = 256 * 1024
         self.fetches = 0
+        self.fetched: list[agg.FetchModelRequest] = []
         self.unavailable = self.gone = False
 
     async def SubmitUpdates(  # noqa: N802
@@ -139,6 +140,7 @@ class AggregatorPeer(aggregator_pb2_grpc.AggregatorServiceServicer):
         self, request: agg.FetchModelRequest, context: Any
     ) -> AsyncIterator[agg.FetchModelResponse]:
         self.fetches += 1
+        self.fetched.append(request)
         if self.gone:
             await context.abort(grpc.StatusCode.NOT_FOUND, "no such version")
         if self.unavailable:

@@ -16,6 +16,7 @@ from edge_agents.agent import Agent
 from edge_agents.session import GaveUp, Superseded
 from edge_agents.settings import AgentSettings
 from tinyfleet.errors import InvalidInput
+from tinyfleet.exchange import exchange_of
 from tinyfleet.learner import Samples, make_learner, run_plan
 from tinyfleet.model.layers import Dense, ReLU
 from tinyfleet.model.spec import ModelSpec, Parameters
@@ -34,6 +35,9 @@ PLAN = TrainingPlan((Phase(samples=32, rate=0.01),))
 SLOW_PLAN = TrainingPlan((Phase(samples=32, rate=0.0001),))  # for models that diverge with PLAN
 LONG_PLAN = TrainingPlan((Phase(samples=1000, rate=0.001, passes=300),))  # 0.1 s and more
 RUN = "run"
+# gRPC has one poller for all tests: what it hears late for the one before, whose event loop is
+# closed by then, it logs with a traceback while this one runs.
+OUR_LOGS = {"agent", "board", "delivery", "session", "work"}
 
 
 async def soon(waiting: Any) -> Any:
@@ -206,6 +210,29 @@ async def test_large_model_is_fetched_and_delivered_in_chunks() -> None:
         samples = training_samples(SINE, spec.seed, 0, 0, 32)
         run_plan(make_learner(spec.model), trained, samples, SLOW_PLAN)
         assert data == (trained - start).astype("<f4").tobytes()
+
+
+@pytest.mark.parametrize("fetched", [False, True])
+async def test_local_layers_stay_and_only_the_largest_changes_are_sent(fetched: bool) -> None:
+    options = {"precision": "int8", "inner_rate": 0.0001, "local_rate": 0.0001}
+    spec = make_run(SINE, "tiny_meta_fed", 100, 5, wide_model(), options)
+    plan, exchange = spec.make_strategy().plan(0), exchange_of(spec)
+    start = spec.initial_parameters()
+    start[: exchange.count] += np.float32(0.001)  # some later version: the local layer is the last
+    shared = start[: exchange.count]
+    async with fleet() as f:
+        f.aggregator.model = shared
+        visit = await f.visit()
+        visit.brief(RUN, spec)
+        visit.assign(RUN, 3, plan, None if fetched else shared)
+        header, data = await f.update()
+    assert [one.shared_only for one in f.aggregator.fetched] == [True] * fetched
+    trained = start.copy()
+    samples = training_samples(SINE, spec.seed, 3, 0, plan.samples)
+    run_plan(make_learner(spec.model), trained, samples, plan)
+    assert data == exchange.encode(trained - start, spec.seed, 3, 0)
+    assert header.encoding == agg.UPDATE_ENCODING_SELECTED
+    assert header.total_bytes == len(data) < len(shared) / 2
 
 
 async def test_model_of_the_wrong_size_is_declined_for_good() -> None:
@@ -382,7 +409,7 @@ async def test_impossible_work_is_declined_in_one_line_and_the_agent_stays(
         assert (decline.assignment_id, decline.permanent) == (bad, True)
         assert reason in decline.reason
         assert "\n" not in decline.reason
-        assert [r for r in caplog.records if r.exc_info] == []
+        assert [r for r in caplog.records if r.exc_info and r.name in OUR_LOGS] == []
         visit.brief(RUN, SPEC)
         good = visit.assign(RUN, 0, PLAN, START)
         assert (await f.update())[0].assignment_id == good

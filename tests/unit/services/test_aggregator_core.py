@@ -19,6 +19,7 @@ from services.aggregator.core import (
     Verdict,
 )
 from tinyfleet.codec.dense import encode_dense
+from tinyfleet.codec.selected import encode_selected
 from tinyfleet.errors import InvalidInput
 from tinyfleet.model.layers import Dense
 from tinyfleet.model.spec import ModelSpec
@@ -220,6 +221,74 @@ def test_an_invalid_update_never_touches_the_model(changes, reason):
     assert reason in decision.reason
     assert "\n" not in decision.reason
     assert (ledger.is_pending, ledger.parameters.tobytes()) == (False, before)
+
+
+MLP = ModelSpec("mlp", (1, 1, 1), (Dense(4), Dense(1)), "mean_squared_error")  # 8 shared, 5 local
+
+
+def a_frugal_ledger():
+    """Of a run whose devices keep the last layer, and send half of the rest as float16."""
+    options = {"fraction": 0.5, "precision": "float16", "schedule": "constant", "outer_rate": 1}
+    run = RunSpec(MLP, "sine", "tiny_meta_fed", 5, 1, {}, options)
+    return Ledger(run, Snapshot(0, run.initial_parameters()))
+
+
+def changes(*values):
+    return encode_selected(np.array(values, np.float32), 1.0, "float16", None)
+
+
+def test_only_what_was_sent_moves_the_model_and_counts_as_bytes():
+    ledger = a_frugal_ledger()
+    start = ledger.parameters.copy()
+    data = changes(0, 2, 0, 0, -1, 0, 0, 0)
+    closed = store(ledger, submission(ledger, data=data))
+    assert (closed.bytes_up, ledger.totals.bytes_up) == (len(data), len(data))
+    moved = ledger.parameters - start
+    assert moved.tolist() == pytest.approx([0, 2, 0, 0, -1, 0, 0, 0, *[0] * 5])
+    assert np.array_equal(ledger.parameters[8:], start[8:])
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (changes(1, 1, 1, 1, 1, 0, 0, 0), "at most 4 entries, not 5"),
+        (changes(*[1.0] * 8), "at most 21 bytes, not"),
+        (changes(1, 1)[:-1], "update"),
+        (encode_dense(np.ones(8, np.float32)), "at most 21 bytes, not 32"),
+        (encode_dense(np.ones(4, np.float32)), "not known"),
+        (encode_selected(np.array([1, INF][:1] * 3, np.float32), 1, "float16", None)[:8], "update"),
+        (b"", "at least 8 bytes, got 0"),
+    ],
+)
+def test_an_update_beyond_the_plan_never_touches_the_model(data, reason):
+    ledger = a_frugal_ledger()
+    before = ledger.parameters.tobytes()
+    decision = ledger.admit(submission(ledger, data=data))
+    assert decision.verdict is Verdict.INVALID
+    assert reason in decision.reason
+    assert "\n" not in decision.reason
+    assert (ledger.is_pending, ledger.parameters.tobytes()) == (False, before)
+
+
+def test_a_journal_of_selected_updates_gives_the_same_bits():
+    ledger = a_frugal_ledger()
+    start, updates = ledger.snapshot, []
+    for value in (0.5, 1 / 3, -2):
+        one = submission(ledger, data=changes(0, value, 0, 0, 0, -value, 0, 1))
+        updates.append(ledger.admit(one).update)
+        ledger.stored(updates[-1:])
+        ledger.close_round(ledger.fold())
+    again = Ledger.restore(StoredRun(ledger.run, False, start, updates, (), {}))
+    assert (again.version, again.totals) == (3, ledger.totals)
+    assert again.parameters.tobytes() == ledger.parameters.tobytes()
+
+
+def test_a_damaged_update_in_the_journal_is_named():
+    ledger = a_frugal_ledger()
+    row = RoundUpdate("r-0-0-0", 0, 0, 4, 1.0, 1, b"12345678")
+    stored = StoredRun(ledger.run, False, ledger.snapshot, [row], (), {})
+    with pytest.raises(InvalidInput, match=r"stored update r-0-0-0 is damaged .* from a copy"):
+        Ledger.restore(stored)
 
 
 def test_the_largest_norm_is_taken():

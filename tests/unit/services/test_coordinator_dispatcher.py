@@ -127,6 +127,19 @@ def test_large_parameters_do_not_travel_in_assignments():
     assert sent.work.parameters == b""
 
 
+def test_local_layers_do_not_travel_in_assignments():
+    fleet = Harness(runs=0)
+    model = builtin_model("mlp_32", (1, 1, 1), 1, "mean_squared_error")
+    fleet.core.add_run("run0", RunSpec(model, "sine", "tiny_meta_fed", 9, 1), Needs("sine", 1000))
+    fleet.attach("a")
+    parameters = bytes(range(256)) * 18 + b"\1\2\3\4"
+    change = ModelChange(2, parameters, whole=True, totals=Totals(updates=2))
+    (sent,) = only(fleet.core.model_changed("run0", change, 0), SendAssignment)
+    assert sent.work.plan.local == ("dense_3",)
+    assert sent.work.parameters == parameters[: -4 * 33]
+    assert fleet.core.runs["run0"].progress.bytes_down == 2 * 4 * (1153 - 33)
+
+
 def test_agent_has_one_assignment_at_a_time():
     fleet = Harness(slots=3)
     assert given(fleet.attach("a")) == [(1, "run0-0-0-0")]
