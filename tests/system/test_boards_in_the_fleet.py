@@ -6,8 +6,12 @@ for a Cortex-M4F under QEMU.
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -114,7 +118,8 @@ def kill(pid, number=signal.SIGKILL):
 
 @pytest.mark.parametrize("url", BOTH_KINDS)
 @pytest.mark.parametrize(
-    ("strategy", "rounds"), [("tiny_reptile", 20), ("reptile", 3), ("fed_sgd", 3)]
+    ("strategy", "rounds"),
+    [("tiny_reptile", 20), ("reptile", 3), ("fed_sgd", 3), ("tiny_meta_fed", 20)],
 )
 def test_run_on_boards_ends_where_the_simulator_ends(fleet_with, url, strategy, rounds):
     task, run = a_run(strategy, rounds)
@@ -181,6 +186,58 @@ def test_board_that_fails_in_a_round_does_not_change_the_result(fleet_with, url,
         assert len(at) == cuts
         assert_simulated(state, task, run)
         assert "all done again" in log_of(local)
+
+
+MIXED_RUN = ["--model", "mlp_32", "--rounds", "32", "--seed", "3", "--test-tasks", "5"]
+
+
+@pytest.mark.parametrize("cut", [False, True], ids=["undisturbed", "kill -9 of one QEMU"])
+@pytest.mark.parametrize("url", [pytest.param(CORTEX_M4, marks=needs_cross, id="mps2-an386")])
+def test_mixed_fleet_as_users_start_it_ends_where_the_simulator_ends(tmp_path, result_of, url, cut):
+    expected = result_of("simulate", *MIXED_RUN)["parameters_sha256"]
+    log = tmp_path / "fleet" / "logs" / f"{BOARDS}.log"
+    command = ["up", "--agents", "2", "--mcus", "2", "--board", url, "--state", log.parents[1]]
+    with started(*command, *MIXED_RUN) as up:
+        if cut:
+            until(lambda: log.is_file() and said(log, "run joined") == 2, "both boards at work")
+            kill(next(pid for pid in descendants(up.pid) if "qemu" in command_of(pid)))
+        out, err = up.communicate(timeout=PATIENCE_S)
+    assert up.returncode == 0, err
+    assert re.search(r"^sha256 (\w+)$", out, re.MULTILINE)[1] == expected
+    shares = {
+        words[0]: int(words[-1])
+        for words in map(str.split, out.splitlines())
+        if words[1:] and re.fullmatch(r"(agent|board)-\d", words[0])
+    }
+    assert set(shares) == {"agent-1", "agent-2", "board-1", "board-2"}
+    assert all(shares.values())
+    assert sum(shares.values()) == 32
+    assert not cut or said(log, "all done again")
+
+
+@contextlib.contextmanager
+def started(*arguments):
+    """`tinyfleet ARGUMENTS` as a process of its own, ended by leaving if it has not ended yet."""
+    command = [sys.executable, "-m", "tinyfleet.cli", *(str(one) for one in arguments)]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True) as process:
+        try:
+            yield process
+        finally:
+            process.terminate()
+
+
+def said(log, words):
+    return log.read_text("utf-8").count(words)
+
+
+def descendants(pid):
+    found = children(pid)
+    return found + [one for child in found for one in descendants(child)]
+
+
+def command_of(pid):
+    return Path(f"/proc/{pid}/cmdline").read_text("utf-8")
 
 
 @needs_host_firmware
