@@ -12,10 +12,11 @@ def multiply_accumulates(spec: ModelSpec) -> int:
     A training step takes about three times as many: forward, gradient of the inputs, gradient of
     the weights.
     """
-    return sum(_layer(placed) for placed in spec.placed)
+    return sum(layer_multiply_accumulates(placed) for placed in spec.placed)
 
 
-def _layer(placed: PlacedLayer) -> int:
+def layer_multiply_accumulates(placed: PlacedLayer) -> int:
+    """The same of one layer."""
     height, width, _ = placed.output_shape
     if isinstance(placed.layer, Dense | Conv2D | DepthwiseConv2D):
         return height * width * placed.weights
