@@ -25,6 +25,7 @@ COMMANDS: dict[str, Entry] = {
     "agents": Entry("tinyfleet.cli.agents:command", "List the agents of a fleet."),
     "metrics": Entry("tinyfleet.cli.metrics:command", "Query, watch and summarize metrics."),
     "device": Entry("mcu_bridge.cli.device:command", "List, flash, watch and test boards."),
+    "compare": Entry("tinyfleet.cli.compare:command", "Compare strategies from several seeds."),
     "evaluate": Entry("tinyfleet.cli.evaluate:command", "Adapt a checkpoint to unseen problems."),
     "checkpoint": Entry("tinyfleet.cli.checkpoint:command", "Fetch a model from a fleet."),
     "models": Entry("tinyfleet.cli.models:command", "List the built-in models and their cost."),

@@ -132,6 +132,21 @@ ways_option = click.option(
 )
 
 
+data_option = click.option(
+    "--data",
+    type=click.Path(path_type=Path),
+    envvar="TINYFLEET_DATA",
+    show_envvar=True,
+    help="File or folder with the task's data.",
+)
+energy_option = click.option(
+    "--energy",
+    type=click.Path(path_type=Path),
+    metavar="FILE.toml",
+    help="Energy and link models. [default: those of docs/energy.md]",
+)
+
+
 def task_flags() -> tuple[Callable[[Command], Command], ...]:
     """--task-option, --ways and --data, for every command that makes a task."""
     return (
@@ -144,13 +159,7 @@ def task_flags() -> tuple[Callable[[Command], Command], ...]:
             help="An option of the task, such as rotations=false; may be repeated.",
         ),
         ways_option,
-        click.option(
-            "--data",
-            type=click.Path(path_type=Path),
-            envvar="TINYFLEET_DATA",
-            show_envvar=True,
-            help="File or folder with the task's data.",
-        ),
+        data_option,
     )
 
 

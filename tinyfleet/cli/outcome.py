@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from tinyfleet.checkpoint import Checkpoint, save_checkpoint
 from tinyfleet.cli.console import note, print_table, si_bytes, wrapped
+from tinyfleet.comparison.words import quantity
+from tinyfleet.energy import EnergyModels, Estimate, builtin_models, estimate, plan_workload
 from tinyfleet.errors import InvalidInput
 from tinyfleet.evaluation import Evaluation, Score
 from tinyfleet.files import write_whole
@@ -31,7 +33,7 @@ class Outcome:
 
     wall_s: seconds of the rounds alone. samples, bytes, diverged: as in
     `tinyfleet.simulation.SimulationResult`. losses: `(round, mean loss)` points over the run.
-    tests: `(rounds done, evaluation)` during the run.
+    tests: `(rounds done, evaluation)` during the run. models: of what devices and links cost.
     """
 
     run: RunSpec
@@ -45,6 +47,16 @@ class Outcome:
     wall_s: float
     losses: tuple[tuple[float, float], ...] = ()
     tests: tuple[tuple[int, Evaluation], ...] = ()
+    models: EnergyModels = field(default_factory=builtin_models)
+
+    def estimates(self) -> tuple[Estimate, ...]:
+        """Time and energy of all devices, on each deployment; a plan's work is that of round 0."""
+        plan = self.run.make_strategy().plan(0)
+        work = plan_workload(self.run.model, plan).times(self.samples / plan.samples)
+        return tuple(
+            estimate(deployment, work, self.bytes_up, self.bytes_down)
+            for deployment in self.models.deployments
+        )
 
     def to_document(self) -> dict[str, Any]:
         """The document of the fixed contract; figures in bytes, seconds and samples."""
@@ -61,6 +73,7 @@ class Outcome:
             "samples": self.samples,
             "samples_per_s": round(self.samples / self.wall_s, 1) if self.wall_s > 0 else None,
             "diverged": self.diverged,
+            "energy_estimates": [one.to_document() for one in self.estimates()],
             "task_options": dict(self.run.task_options),
             "strategy_options": dict(self.run.strategy_options),
             "run_id": self.run_id,
@@ -100,6 +113,8 @@ def print_outcome(outcome: Outcome) -> None:
         f"{si_bytes(outcome.bytes_up)} up, {si_bytes(outcome.bytes_down)} down"
         + (f", {outcome.diverged:,} updates diverged" if outcome.diverged else "")
     )
+    energy = ", ".join(f"{quantity(e.total_j, 'J')} {e.deployment}" for e in outcome.estimates())
+    print(wrapped(f"energy of all devices, estimated: {energy}"))
     print_evaluation(outcome.evaluation)
     print(f"sha256 {parameters_sha256(outcome.parameters)}")
 

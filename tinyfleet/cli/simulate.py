@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -14,6 +15,7 @@ from tinyfleet.cli.exits import Interrupted
 from tinyfleet.cli.options import (
     EvaluationOptions,
     RunOptions,
+    energy_option,
     engine_option,
     evaluation_options,
     run_options,
@@ -27,6 +29,7 @@ from tinyfleet.cli.outcome import (
     print_outcome,
     say_kept,
 )
+from tinyfleet.energy import load_models
 from tinyfleet.errors import InvalidInput
 from tinyfleet.evaluation import Evaluation, EvaluationSettings, evaluate
 from tinyfleet.learner import make_learner
@@ -56,12 +59,14 @@ RUN_ID = "simulation"
 @click.option(
     "--out", type=click.Path(path_type=Path), help="Folder for checkpoint, result and plots."
 )
+@energy_option
 @json_option
 def command(
     run: RunOptions,
     engine: str,
     test: EvaluationOptions,
     test_every: int,
+    energy: Path | None,
     resume: Path | None,
     out: Path | None,
     as_json: bool,
@@ -70,6 +75,7 @@ def command(
 
     A fleet over the network ends in the same parameters for the same flags.
     """
+    models = load_models(energy)
     task = run.make_task()
     spec = run.make_run(task)
     settings = test.settings(task)
@@ -80,6 +86,7 @@ def command(
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a stop keeps the work, like Ctrl-C
     try:
         outcome = _train(spec, task, learner, settings, start, watcher)
+        outcome = replace(outcome, models=models)
     except KeyboardInterrupt:
         raise Interrupted(_keep_unfinished(out, spec, watcher.last)) from None
     if out is not None:

@@ -8,7 +8,7 @@ import signal
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from tinyfleet.cli.metrics_client import Metrics
 from tinyfleet.cli.options import (
     EvaluationOptions,
     RunOptions,
+    energy_option,
     engine_option,
     evaluation_options,
     run_options,
@@ -33,6 +34,7 @@ from tinyfleet.cli.options import (
 from tinyfleet.cli.outcome import Outcome, keep_outcome, make_folder, print_outcome, say_kept
 from tinyfleet.cli.run import states
 from tinyfleet.client import Fleet
+from tinyfleet.energy import load_models
 from tinyfleet.errors import InvalidInput, Refused, TinyFleetError
 from tinyfleet.evaluation import Evaluation, EvaluationSettings, evaluate
 from tinyfleet.learner import make_learner
@@ -83,6 +85,7 @@ MAX_BOARDS = 16  # our choice: each emulated one is a process that takes a core 
     help="Folder for databases and logs. [default: a temporary one]",
 )
 @click.option("--stay", is_flag=True, help="Keep the fleet up after the run, until Ctrl-C.")
+@energy_option
 @json_option
 def command(
     run: RunOptions,
@@ -95,6 +98,7 @@ def command(
     out: Path | None,
     state: Path | None,
     stay: bool,
+    energy: Path | None,
     as_json: bool,
 ) -> None:
     """Start the three services and some agents on this machine, and train on them.
@@ -104,6 +108,7 @@ def command(
     same parameters.
     """
     _check_installed()
+    models = load_models(energy)
     boards = ready_boards(board, mcus)
     if agents + mcus == 0:
         raise InvalidInput("a fleet needs somebody who trains: give --agents or --mcus")
@@ -120,6 +125,7 @@ def command(
         with Fleet(local.coordinator) as fleet:
             local.wait_for_agents(fleet)
             outcome, summary = session.train(local, fleet, quiet=as_json)
+            outcome = replace(outcome, models=models)
             shares = fleet.list_agents() if boards and not as_json else []
         if out is not None:
             keep_outcome(out, outcome, task, session.learner)

@@ -1,0 +1,224 @@
+"""A job is a simulation with tests on the way: resumed or not, its result is the same."""
+
+import json
+import tomllib
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from tinyfleet.comparison.experiment import experiment_from_document
+from tinyfleet.comparison.jobs import make_jobs, result_to_document, run_job
+from tinyfleet.comparison.store import Store
+from tinyfleet.errors import InvalidInput
+from tinyfleet.evaluation import evaluate
+from tinyfleet.learner import make_learner
+from tinyfleet.run import training_samples
+from tinyfleet.simulation import simulate
+from tinyfleet.strategies.plan import Phase
+from tinyfleet.tasks import make_task
+
+TASK = make_task("sine", {})
+EXPERIMENT = """
+task = "sine"
+model = "mlp_32"
+rounds = 12
+test_every = 5
+seeds = [1, 2]
+shots = [1, 5]
+[test]
+tasks = 8
+[[strategies]]
+strategy = "tiny_reptile"
+options = { samples = 16 }
+[[strategies]]
+strategy = "reptile"
+rounds = 6
+options = { samples = 10, agents_per_round = 2 }
+[[strategies]]
+strategy = "transfer"
+options = { samples = 4, inner_rate = 0.01 }
+[[strategies]]
+strategy = "local"
+options = { rate = 0.001, passes = 3 }
+"""
+
+
+class Watcher:
+    """Remembers what it is told; stops the job where it is asked to."""
+
+    def __init__(self, stop_at=None):
+        self.rounds, self.points, self.warnings = [], [], []
+        self.stop_at = stop_at
+
+    def round(self, version):
+        self.rounds.append(version)
+        if version == self.stop_at:
+            raise KeyboardInterrupt
+
+    def tested(self, point):
+        self.points.append(point)
+
+    def warn(self, text):
+        self.warnings.append(text)
+
+
+def jobs(text=EXPERIMENT):
+    experiment = experiment_from_document(tomllib.loads(text), "x")
+    return make_jobs(experiment, TASK, experiment.model)
+
+
+def do(job, folder, watcher=None):
+    learner = make_learner(job.run.model)
+    return run_job(job, TASK, learner, Store(folder), watcher or Watcher())
+
+
+def test_a_job_ends_where_the_simulator_does(tmp_path):
+    for job in [job for job in jobs() if job.baseline is None]:
+        learner = make_learner(job.run.model)
+        done = simulate(job.run, TASK, learner)
+        score = evaluate(learner, done.parameters, TASK, job.settings).after
+        last = do(job, tmp_path).points[-1]
+        assert (last.after.value, last.after.low, last.after.high) == (score.loss, *score.loss_ci95)
+        assert (last.samples, last.bytes_up, last.bytes_down) == (
+            done.samples,
+            done.bytes_up,
+            done.bytes_down,
+        )
+
+
+def test_a_job_is_tested_before_on_the_way_and_after(tmp_path):
+    watcher = Watcher()
+    result = do(jobs()[0], tmp_path, watcher)
+    assert [point.version for point in result.points] == [0, 5, 10, 12]
+    assert list(result.points) == watcher.points
+    assert watcher.rounds == list(range(1, 13))
+    assert [count for count, _ in result.shots] == [1, 5]
+
+
+@pytest.mark.parametrize("number", range(8))
+@pytest.mark.parametrize("stop_at", [1, 5, 6, 11])
+def test_a_stopped_job_goes_on_to_the_same_result(tmp_path, number, stop_at):
+    job = jobs()[number]
+    whole = do(job, tmp_path / "whole")
+    if stop_at <= job.rounds:
+        with pytest.raises(KeyboardInterrupt):
+            do(job, tmp_path / "stopped", Watcher(stop_at))
+    again = Watcher()
+    assert do(job, tmp_path / "stopped", again) == whole
+    if job.rounds:
+        assert again.rounds[0] == min(stop_at, job.rounds + 1) or stop_at > job.rounds
+
+
+def test_the_baseline_local_is_the_untrained_model_adapted_in_its_own_way(tmp_path):
+    job = jobs()[-1]
+    assert (job.rounds, job.settings.rate, job.settings.passes) == (0, 0.001, 3)
+    learner = make_learner(job.run.model)
+    score = evaluate(learner, job.run.initial_parameters(), TASK, job.settings).after
+    result = do(job, tmp_path)
+    assert [point.after.value for point in result.points] == [score.loss]
+
+
+def test_the_baseline_transfer_is_one_online_stream_over_mixed_problems(tmp_path):
+    job = replace(next(job for job in jobs() if job.baseline == "transfer"), rounds=2)
+    learner, parameters = make_learner(job.run.model), job.run.initial_parameters()
+    for index in range(2):
+        for slot in range(4):
+            learner.train(parameters, training_samples(TASK, 1, index, slot, 1), Phase(1, 0.01))
+    score = evaluate(learner, parameters, TASK, job.settings).after
+    found = do(job, tmp_path).points[-1]
+    # A round's change is added to what it began with, which rounds once more.
+    assert found.after.value == pytest.approx(score.loss, rel=1e-4)
+    assert (found.bytes_up, found.bytes_down, found.samples) == (0, 0, 8)
+
+
+def test_a_diverging_job_ends_with_what_and_where_and_says_so_before(tmp_path):
+    text = EXPERIMENT.replace("rounds = 12", "rounds = 500").replace(
+        "samples = 16", "inner_rate = 5"
+    )
+    watcher = Watcher()
+    result = do(jobs(text)[0], tmp_path, watcher)
+    assert "diverged in 20 rounds in a row" in result.failure
+    assert 20 <= result.failed_at < 100
+    assert any("updates diverge, first in round" in text for text in watcher.warnings)
+
+
+def test_a_job_at_chance_says_so_while_it_happens(tmp_path):
+    text = EXPERIMENT.replace("samples = 16", "inner_rate = 1e-9")
+    watcher = Watcher()
+    do(jobs(text)[0], tmp_path, watcher)
+    assert "no better than an untrained model in round 5" in watcher.warnings
+    assert "no better than an untrained model at the end" in watcher.warnings
+
+
+def test_results_come_back_from_their_files(tmp_path):
+    store, job = Store(tmp_path), jobs()[0]
+    assert store.result(job) is None
+    result = do(job, tmp_path)
+    store.finish(job, result)
+    assert store.result(job) == result
+    assert [path.name for path in (tmp_path / "jobs").iterdir()] == [f"{job.name}.json"]
+
+
+def test_results_without_a_finite_number_are_json(tmp_path):
+    text = EXPERIMENT.replace("rate = 0.001, passes = 3", "rate = 10.0, passes = 3")
+    store, job = Store(tmp_path), jobs(text)[-1]
+    result = do(job, tmp_path)
+    assert np.isnan(result.points[0].after.value)
+    json.dumps(result_to_document(result), allow_nan=False)
+    store.finish(job, result)
+    assert np.isnan(store.result(job).points[0].after.value)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "what"),
+    [
+        ("rounds = 12", "rounds = 13", r"01-tiny-reptile-seed-1\.rounds was 12, is 13"),
+        ("seeds = [1, 2]", "seeds = [1, 3]", "seed-2 is gone|seed-3 is new"),
+        ("tasks = 8", "tasks = 9", r"test\.tasks was 8, is 9"),
+        ("samples = 16", "samples = 17", r"strategy_options\.samples was 16, is 17"),
+        ('"mlp_32"', '"mlp_64"', "model"),
+        ("[1, 5]", "[1, 6]", "shots"),
+        ("rate = 0.001", "rate = 0.002", r"test\.rate was 0\.001, is 0\.002"),
+    ],
+)
+def test_a_changed_experiment_is_refused_with_the_remedy(tmp_path, old, new, what):
+    store = Store(tmp_path)
+    store.claim(jobs(), TASK)
+    store.claim(jobs(), TASK)
+    with pytest.raises(InvalidInput, match=what) as caught:
+        store.claim(jobs(EXPERIMENT.replace(old, new)), TASK)
+    assert "give another --out, or remove the folder" in str(caught.value)
+
+
+def test_other_data_are_another_experiment(tmp_path):
+    class Shifted(type(TASK)):
+        def evaluation_problem(self, stream, shots, queries):
+            stream.uniform(1)
+            return super().evaluation_problem(stream, shots, queries)
+
+    store = Store(tmp_path)
+    store.claim(jobs(), TASK)
+    with pytest.raises(InvalidInput, match="data_sha256"):
+        store.claim(jobs(), Shifted())
+
+
+@pytest.mark.parametrize("data", [b"", b"{}", b"[1]", b"\xff", b'{"points": 5}', b"[" * 100_000])
+@pytest.mark.parametrize("suffix", [".json", ".progress.json"])
+def test_a_damaged_file_is_named_with_the_remedy(tmp_path, data, suffix):
+    store, job = Store(tmp_path), jobs()[0]
+    path = tmp_path / "jobs" / f"{job.name}{suffix}"
+    path.parent.mkdir()
+    path.write_bytes(data)
+    with pytest.raises(InvalidInput, match=f"{path.name} is damaged: remove it"):
+        store.result(job) if suffix == ".json" else store.begin(job)
+
+
+def test_bad_options_are_refused_before_anything_runs():
+    for old, new, message in [
+        ("samples = 16", "sample = 16", "did you mean 'samples'"),
+        ('"mlp_32"', '"mlp_33"', "did you mean 'mlp_32'"),
+        ("tasks = 8", "tasks = 0", "tasks must be 1"),
+    ]:
+        with pytest.raises(InvalidInput, match=message):
+            jobs(EXPERIMENT.replace(old, new))

@@ -1,0 +1,386 @@
+"""One strategy from one seed: the unit of a comparison, which a process does by itself.
+
+A job is a run of the simulator, tested before the first round, every `test_every` rounds and at the
+end, each time on the same problems. Its last test is what `tinyfleet simulate` prints for the same
+flags. It says what it does as it does it, and a diverging job ends with a result that says so.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Protocol
+
+import numpy as np
+
+from tinyfleet.comparison.experiment import Contender, Experiment
+from tinyfleet.errors import Diverged
+from tinyfleet.evaluation import Evaluation, EvaluationSettings, Score, evaluate
+from tinyfleet.evaluation.adaptation import evaluation_problems
+from tinyfleet.learner.protocol import Learner, Samples
+from tinyfleet.model import ModelSpec
+from tinyfleet.model.spec import Parameters, parameters_sha256
+from tinyfleet.run import RunSpec, make_run, training_samples
+from tinyfleet.simulation import RoundReport, simulate
+from tinyfleet.simulation.federation import MAX_DIVERGED_ROUNDS
+from tinyfleet.strategies.base import delta_of
+from tinyfleet.strategies.plan import Phase
+from tinyfleet.tasks import Task
+
+_KEPT_PARTS = 20  # our choice: how often a job keeps its state, beside each test
+_EARLY_PART = 0.25  # our choice: of its rounds, in which a run need not be good for anything yet
+
+
+@dataclass(frozen=True)
+class Job:
+    """label, seed: which. baseline: None, `local` or `transfer`. rounds: 0 for `local`.
+
+    run: of a baseline, what gives the model, the seed and (`transfer`) samples and rate.
+    """
+
+    name: str
+    label: str
+    baseline: str | None
+    rounds: int
+    run: RunSpec
+    settings: EvaluationSettings
+    test_every: int
+    shots: tuple[int, ...]
+
+    @property
+    def seed(self) -> int:
+        return self.run.seed
+
+    @property
+    def keep_every(self) -> int:
+        """Rounds between the states that are kept for going on; those of tests are kept, too."""
+        return max(1, self.rounds // _KEPT_PARTS)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A mean over problems with its 95 % interval, and how many problems it is of.
+
+    value: accuracy, or the loss where there is none; nan when no problem has one.
+    """
+
+    value: float
+    low: float
+    high: float
+    count: int
+    loss: float
+    diverged: int
+
+    @classmethod
+    def of(cls, score: Score, problems: int) -> Measured:
+        value = score.loss if score.accuracy is None else score.accuracy
+        count = problems - (score.diverged if score.accuracy is None else 0)
+        return cls(value, *score.ci95, count, score.loss, score.diverged)
+
+
+@dataclass(frozen=True)
+class Point:
+    """A test after `version` rounds. samples and bytes: from the beginning of the run to here."""
+
+    version: int
+    after: Measured
+    samples: int = 0
+    bytes_up: int = 0
+    bytes_down: int = 0
+    diverged: int = 0
+
+
+@dataclass(frozen=True)
+class JobResult:
+    """What a job left. failure: None, or why it ended early. points: at least one unless it did.
+
+    before: without any adaptation, at the end. shots: `(shots, score)` of the adaptation curve.
+    """
+
+    points: tuple[Point, ...]
+    before: Measured | None
+    shots: tuple[tuple[int, Measured], ...]
+    parameters_sha256: str
+    failure: str | None = None
+    failed_at: int | None = None
+
+
+@dataclass
+class Progress:
+    """How far a job is; what `Keeper` keeps and gives back."""
+
+    version: int = 0
+    parameters: Parameters | None = None
+    samples: int = 0
+    bytes_up: int = 0
+    bytes_down: int = 0
+    diverged: int = 0
+    points: list[Point] = field(default_factory=list)
+
+
+class Keeper(Protocol):
+    """Where a job's state survives its process."""
+
+    def begin(self, job: Job) -> Progress:
+        """Where the job stands: at its beginning, unless some of it is kept."""
+        ...
+
+    def keep(self, job: Job, progress: Progress) -> None: ...
+
+
+class Watcher(Protocol):
+    """Who is told what a job does, as it does it."""
+
+    def round(self, version: int) -> None: ...
+
+    def tested(self, point: Point) -> None: ...
+
+    def warn(self, text: str) -> None: ...
+
+
+def make_jobs(experiment: Experiment, task: Task, model: ModelSpec | str | None) -> tuple[Job, ...]:
+    """All jobs, the seeds of the first strategy first; raises InvalidInput on bad options."""
+    settings = EvaluationSettings.for_task(task, **experiment.test)
+    _check_shots(task, settings, experiment.shots)
+    return tuple(
+        Job(
+            name=f"{number + 1:02d}-{_slug(contender.label)}-seed-{seed}",
+            label=contender.label,
+            baseline=contender.strategy if contender.baseline else None,
+            rounds=contender.rounds,
+            run=_run(contender, task, seed, model),
+            settings=_settings(contender, settings),
+            test_every=experiment.test_every,
+            shots=experiment.shots,
+        )
+        for number, contender in enumerate(experiment.contenders)
+        for seed in experiment.seeds
+    )
+
+
+def run_job(job: Job, task: Task, learner: Learner, keeper: Keeper, watcher: Watcher) -> JobResult:
+    """Do a job, from where the keeper says it stands, to its end."""
+    progress = keeper.begin(job)
+    course = _Course(job, task, learner, keeper, watcher, progress)
+    parameters = progress.parameters
+    if parameters is None:
+        parameters = job.run.initial_parameters()
+        course.test(parameters)
+    try:
+        if job.baseline is None:
+            result = simulate(job.run, task, learner, course.round, parameters, progress.version)
+            parameters = result.parameters
+        elif job.baseline == "transfer":
+            parameters = _transfer(job, task, learner, course, parameters)
+    except Diverged as error:
+        return _failed(course, parameters, str(error))
+    return _finished(job, task, learner, course, parameters)
+
+
+class _Course:
+    """What happens around the rounds: counting, tests, keeping, telling."""
+
+    def __init__(
+        self,
+        job: Job,
+        task: Task,
+        learner: Learner,
+        keeper: Keeper,
+        watcher: Watcher,
+        progress: Progress,
+    ) -> None:
+        self.progress = progress
+        self.evaluation: Evaluation | None = None
+        self._job, self._task, self._learner = job, task, learner
+        self._keeper, self._watcher = keeper, watcher
+        self._said: set[str] = set()
+
+    def round(self, report: RoundReport) -> None:
+        """Count a round in; test and keep where it is time to."""
+        done = self.progress
+        done.version = report.version
+        done.samples += report.samples
+        done.bytes_up += report.bytes_up
+        done.bytes_down += report.bytes_down
+        done.diverged += report.diverged
+        self._watcher.round(report.version)
+        if report.diverged:
+            self._say_once("updates", f"updates diverge, first in round {report.version:,}")
+        job = self._job
+        if report.version == job.rounds:
+            return  # the end is tested by `_finished`, with all that belongs to it
+        tested = bool(job.test_every) and report.version % job.test_every == 0
+        if tested:
+            self.test(report.parameters)
+        if tested or report.version % job.keep_every == 0:
+            done.parameters = report.parameters
+            self._keeper.keep(job, done)
+
+    def test(self, parameters: Parameters, last: bool = False) -> Evaluation:
+        """Test as at the end; only the last test also has the curve over passes."""
+        settings = self._job.settings
+        if not last:
+            settings = replace(settings, curve_tasks=0)
+        evaluation = evaluate(self._learner, parameters, self._task, settings)
+        point = self._point(evaluation)
+        self.progress.points.append(point)
+        self._watcher.tested(point)
+        self._judge(point, last)
+        return evaluation
+
+    def _point(self, evaluation: Evaluation) -> Point:
+        done = self.progress
+        after = Measured.of(evaluation.after, evaluation.settings.tasks)
+        counted = (done.samples, done.bytes_up, done.bytes_down, done.diverged)
+        return Point(done.version, after, *counted)
+
+    def _judge(self, point: Point, last: bool) -> None:
+        """Say what is wrong with a result, once for each kind of wrong; at the end in any case."""
+        at = "at the end" if last else f"in round {point.version:,}"
+        tasks = self._job.settings.tasks
+        early = point.version < _EARLY_PART * self._job.rounds
+        lost = point.after.diverged
+        if lost and (point.version or not self._job.rounds):
+            self._say_once(f"lost {last}", f"{lost:,} of {tasks:,} adaptations diverge {at}")
+        if not early and point.version and not self._better_than_nothing(point):
+            self._say_once(f"chance {last}", f"no better than an untrained model {at}")
+
+    def _better_than_nothing(self, point: Point) -> bool:
+        """Whether the score is beyond the untrained model's, and beyond guessing.
+
+        For this, intervals may not overlap.
+        """
+        start, now = self.progress.points[0].after, point.after
+        if self._task.loss == "softmax_cross_entropy":
+            return now.low > max(start.high, 1 / self._task.outputs)
+        return now.high < start.low
+
+    def _say_once(self, kind: str, text: str) -> None:
+        if kind not in self._said:
+            self._said.add(kind)
+            self._watcher.warn(text)
+
+
+def _finished(
+    job: Job, task: Task, learner: Learner, course: _Course, parameters: Parameters
+) -> JobResult:
+    """The last test, with the adaptation curve over numbers of samples."""
+    if job.rounds:
+        before = course.test(parameters, last=True).before
+    else:  # tested already, at the beginning which is its end
+        before = evaluate(learner, parameters, task, replace(job.settings, curve_tasks=0)).before
+    shots = []
+    for count in job.shots:
+        settings = replace(job.settings, shots=count, curve_tasks=0)
+        score = evaluate(learner, parameters, task, settings).after
+        shots.append((count, Measured.of(score, settings.tasks)))
+    return JobResult(
+        points=tuple(course.progress.points),
+        before=Measured.of(before, job.settings.tasks),
+        shots=tuple(shots),
+        parameters_sha256=parameters_sha256(parameters),
+    )
+
+
+def _failed(course: _Course, parameters: Parameters, why: str) -> JobResult:
+    done = course.progress
+    return JobResult(tuple(done.points), None, (), parameters_sha256(parameters), why, done.version)
+
+
+def _transfer(
+    job: Job, task: Task, learner: Learner, course: _Course, parameters: Parameters
+) -> Parameters:
+    """Online SGD over samples that each come from a problem of their own.
+
+    A round has as many samples as a device of TinyReptile has in its own, so that rounds compare.
+    """
+    options = job.run.strategy_options
+    count, rate = int(options["samples"]), float(options["inner_rate"])
+    model, lost = parameters.copy(), 0
+    for index in range(course.progress.version, job.rounds):
+        trained = model.copy()
+        done = learner.train(trained, _mixed(task, job.seed, index, count), Phase(count, rate))
+        delta = delta_of(trained, model, done.finite)
+        lost = 0 if delta is not None else lost + 1
+        model = model if delta is None else model + delta
+        course.round(RoundReport(index, done.loss, int(delta is None), model, count, 0, 0))
+        if lost >= MAX_DIVERGED_ROUNDS:
+            raise Diverged(f"training diverged in {lost} rounds in a row: lower inner_rate")
+    return model
+
+
+def _mixed(task: Task, seed: int, round: int, count: int) -> Samples:
+    """One sample of each of `count` problems."""
+    parts = [training_samples(task, seed, round, slot, 1) for slot in range(count)]
+    inputs, targets = ([getattr(part, name) for part in parts] for name in ("inputs", "targets"))
+    return Samples(np.concatenate(inputs), np.concatenate(targets))
+
+
+def _run(contender: Contender, task: Task, seed: int, model: ModelSpec | str | None) -> RunSpec:
+    if not contender.baseline:
+        return make_run(task, contender.strategy, contender.rounds, seed, model, contender.options)
+    # A baseline needs a model and a seed; transfer also samples and a rate, like TinyReptile.
+    options = contender.options if contender.strategy == "transfer" else {}
+    return make_run(task, "tiny_reptile", max(1, contender.rounds), seed, model, options)
+
+
+def _settings(contender: Contender, settings: EvaluationSettings) -> EvaluationSettings:
+    """How to test: alike for all, but training from scratch may have its own rate and passes."""
+    return replace(settings, **contender.options) if contender.strategy == "local" else settings
+
+
+def _check_shots(task: Task, settings: EvaluationSettings, shots: tuple[int, ...]) -> None:
+    """Refuse at the start what the task would refuse at the end."""
+    for count in shots:
+        next(evaluation_problems(task, replace(settings, shots=count)))
+
+
+def _slug(label: str) -> str:
+    """A label as a part of a file's name; jobs are told apart by their number."""
+    kept = [c.lower() if c.isascii() and c.isalnum() else "-" for c in label]
+    return "-".join(filter(None, "".join(kept).split("-"))) or "job"
+
+
+def result_to_document(result: JobResult) -> dict[str, Any]:
+    """For JSON; numbers that are not finite become None."""
+    return {
+        "points": [point_to_document(point) for point in result.points],
+        "before": None if result.before is None else _measured_to_document(result.before),
+        "shots": [[count, _measured_to_document(score)] for count, score in result.shots],
+        "parameters_sha256": result.parameters_sha256,
+        "failure": result.failure,
+        "failed_at": result.failed_at,
+    }
+
+
+def result_from_document(document: dict[str, Any]) -> JobResult:
+    """The result `result_to_document` wrote."""
+    before = document["before"]
+    return JobResult(
+        points=tuple(point_from_document(entry) for entry in document["points"]),
+        before=None if before is None else _measured_from_document(before),
+        shots=tuple((int(n), _measured_from_document(score)) for n, score in document["shots"]),
+        parameters_sha256=document["parameters_sha256"],
+        failure=document["failure"],
+        failed_at=document["failed_at"],
+    )
+
+
+def point_to_document(point: Point) -> dict[str, Any]:
+    """For JSON, like `result_to_document`."""
+    return asdict(point) | {"after": _measured_to_document(point.after)}
+
+
+def point_from_document(document: dict[str, Any]) -> Point:
+    """The point `point_to_document` wrote."""
+    return Point(**{**document, "after": _measured_from_document(document["after"])})
+
+
+def _measured_to_document(measured: Measured) -> dict[str, Any]:
+    numbers = asdict(measured).items()
+    return {name: value if math.isfinite(value) else None for name, value in numbers}
+
+
+def _measured_from_document(document: dict[str, Any]) -> Measured:
+    numbers: dict[str, Any] = {k: math.nan if v is None else v for k, v in document.items()}
+    return Measured(**numbers)
