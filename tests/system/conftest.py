@@ -19,10 +19,14 @@ Command = Callable[..., subprocess.CompletedProcess[str]]
 
 @pytest.fixture
 def tinyfleet(tmp_path: Path) -> Command:
-    """Runs `tinyfleet ARGUMENTS`, in an empty folder, and gives what it printed."""
-    here = {name: value for name, value in os.environ.items() if not name.startswith("TINYFLEET")}
+    """Runs `tinyfleet ARGUMENTS`, in an empty folder, and gives what it printed.
+
+    Of the settings in the environment it gets only those that the test has made itself.
+    """
+    callers = {name for name in os.environ if name.startswith("TINYFLEET")}
 
     def run(*arguments: object, timeout_s: float = 100) -> subprocess.CompletedProcess[str]:
+        here = {name: value for name, value in os.environ.items() if name not in callers}
         command = [sys.executable, "-m", "tinyfleet.cli", *(str(one) for one in arguments)]
         return subprocess.run(
             command,
