@@ -91,12 +91,14 @@ async def test_signal_while_training_still_delivers_and_exits_with_0(number: int
     ):
         visit.brief("run", SPEC)
         visit.assign("run", 0, LONG_PLAN, START)
-        await asyncio.sleep(0.05)
+        assert process.stderr is not None
+        await asyncio.wait_for(process.stderr.readuntil(b"run joined"), PATIENCE_S)
         process.send_signal(number)
         status, said = await ended(process)
         assert aggregator.updates.qsize() == 1
     assert status == 0
-    assert said.strip().split("\n")[-1].endswith("stopping")
+    assert " INFO agent stopping" in said
+    assert not re.search("WARNING|ERROR|Traceback", said)
 
 
 async def test_agent_that_cannot_deliver_stops_within_its_time() -> None:

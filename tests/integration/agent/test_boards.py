@@ -134,7 +134,7 @@ async def test_board_that_trains_on_its_sensor_serves_any_task() -> None:
 
 
 async def test_board_that_fails_once_delivers_and_stays() -> None:
-    async with attached(Bench(fail_at={3: "restarted"})) as a:
+    async with attached(Bench(fail_at={"train": "restarted"})) as a:
         visit = await a.visit()
         visit.brief(RUN, SPEC)
         visit.assign(RUN, 0, PLAN, START)
@@ -174,11 +174,11 @@ async def test_board_that_is_gone_leaves_the_fleet_and_comes_back(
 
 
 async def test_withdrawn_work_frees_a_board_at_once() -> None:
-    async with attached(Bench(slow_at={3: 1000.0})) as a:
+    async with attached(Bench(slow_at={"train": 1000.0})) as a:
         visit = await a.visit()
         visit.brief(RUN, SPEC)
         withdrawn = visit.assign(RUN, 0, PLAN, START)
-        while len(a.bench.calls) < 3:  # noqa: ASYNC110 - a board, not an event
+        while "train" not in a.bench.calls:  # noqa: ASYNC110 - a board, not an event
             await asyncio.sleep(0.001)
         visit.withdraw(withdrawn)
         visit.assign(RUN, 1, PLAN, START)
@@ -244,7 +244,7 @@ async def test_model_that_does_not_fit_is_declined_for_good_with_the_bytes_missi
 
 
 async def test_layer_that_the_firmware_lacks_is_declined_for_good_and_the_board_stays() -> None:
-    async with attached(Bench(fail_at={1: "lacks a layer"})) as a:
+    async with attached(Bench(fail_at={"configure": "lacks a layer"})) as a:
         visit = await a.visit()
         visit.brief(RUN, SPEC)
         visit.assign(RUN, 0, PLAN, START)

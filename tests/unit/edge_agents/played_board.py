@@ -56,14 +56,16 @@ class Bench:
     """Where boards are plugged in.
 
     plugged: whether one is there. fail_at: call -> what happens. fail_open: the same for
-    connections. slow_at: call -> seconds it takes.
+    connections. slow_at: call -> seconds it takes. A call is a number, counted from 1, or a name
+    for the first of that name: where an idle board is asked for its counters meanwhile, numbers
+    depend on the time.
     """
 
     who: DeviceIdentity = field(default_factory=identity)
     plugged: bool = True
-    fail_at: dict[int, str] = field(default_factory=dict)
+    fail_at: dict[int | str, str] = field(default_factory=dict)
     fail_open: dict[int, str] = field(default_factory=dict)
-    slow_at: dict[int, float] = field(default_factory=dict)
+    slow_at: dict[int | str, float] = field(default_factory=dict)
     calls: list[str] = field(default_factory=list)
     opened: list[str] = field(default_factory=list)
     closed: int = 0
@@ -78,10 +80,13 @@ class Bench:
 
     async def count(self, call: str) -> None:
         self.calls.append(call)
-        await asyncio.sleep(self.slow_at.get(len(self.calls), 0.0))
+        named = call if self.calls.count(call) == 1 else ""
+        slow_s = self.slow_at.get(len(self.calls)) or self.slow_at.get(named, 0.0)
+        failure = self.fail_at.get(len(self.calls)) or self.fail_at.get(named)
+        await asyncio.sleep(slow_s)
         if not self.plugged:
             raise FAILURES["unplugged"]
-        if failure := self.fail_at.get(len(self.calls)):
+        if failure:
             raise FAILURES[failure]
 
 
