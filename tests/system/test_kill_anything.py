@@ -82,7 +82,8 @@ def test_a_run_survives_kill_9(fleet_of, victims):
 
 @pytest.mark.parametrize(("strategy", "rounds"), [("reptile", 400), ("tiny_meta_fed", 600)])
 def test_a_round_of_several_agents_survives_kill_9(fleet_of, strategy, rounds):
-    options = {"precision": "int8", "fraction": 0.1} if strategy == "tiny_meta_fed" else {}
+    small = {"precision": "int8", "fraction": 0.1, "local_layers": 1}
+    options = small if strategy == "tiny_meta_fed" else {}
     task, run = a_run(rounds, strategy, agents_per_round=4, **options)
     local = fleet_of(3)
     with Fleet(local.coordinator) as fleet:

@@ -13,7 +13,10 @@ def sha_of(result_of):
 
 
 STRATEGIES = ["tiny_reptile", "reptile", "fed_avg", "fed_sgd", "tiny_meta_fed"]
-SMALL_UPDATES = ("--set", "fraction=0.1", "--set", "precision=int8", "--set", "agents_per_round=2")
+SMALL_UPDATES = tuple(
+    f"--set={option}"
+    for option in ("fraction=0.1", "precision=int8", "agents_per_round=2", "local_layers=1")
+)
 
 
 @pytest.mark.parametrize(

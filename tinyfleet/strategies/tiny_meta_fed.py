@@ -9,7 +9,7 @@ Ren, Li, Anicic and Runkler, "TinyMetaFed: Efficient Federated Meta-Learning for
         for each of the first samples of its stream, seen once and forgotten:
             the local layers learn, the shared ones stay           (partial local reconstruction)
         for each of the samples that follow:
-            the shared layers learn, the local ones stay           (or learn on: `joint`)
+            the shared layers learn, the local ones learn on       (or stay: `joint`)
         sends back the entries of w' - w that changed most         (top-P % communication)
     the server moves towards the mean of what came back:  w <- w + outer step * mean of (w' - w)
 
@@ -52,7 +52,7 @@ class TinyMetaFed:
     samples: int = option(50, "samples after those: the shared layers learn", 1, 1_000_000)
     local_rate: float = option(0.01, "rate of the local layers' online steps", 1e-9, 10)
     inner_rate: float = option(0.01, "rate of the steps after those", 1e-9, 10)
-    joint: bool = option(False, "whether the local layers learn on with the shared ones")
+    joint: bool = option(True, "whether the local layers learn on with the shared ones")
     fraction: float = option(0.25, "P, the part of the shared entries that is sent", 1e-9, 1)
     precision: str = option("float32", "of the values that are sent", choices=PRECISIONS)
     outer_rate: float = option(0.5, "server's step towards the mean", 1e-9, 10)

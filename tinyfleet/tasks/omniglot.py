@@ -40,6 +40,13 @@ class OmniglotOutline:
     recommended: ClassVar[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
         {
             "tiny_reptile": {"samples": 100, "inner_rate": 0.02, "outer_rate": 0.25},
+            "tiny_meta_fed": {
+                "samples": 90,
+                "local_samples": 10,
+                "inner_rate": 0.02,
+                "local_rate": 0.02,
+                "outer_rate": 1.0,
+            },
             "reptile": {"inner_rate": 0.05},
         }
     )

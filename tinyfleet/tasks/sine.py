@@ -31,7 +31,13 @@ class Sine:
     recommended: ClassVar[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
         {
             "tiny_reptile": {"samples": 128, "inner_rate": 0.005, "outer_rate": 0.5},
-            "tiny_meta_fed": {"samples": 118, "inner_rate": 0.005, "local_rate": 0.001},
+            # No local layers: a head that begins anew diverges at rates at which the body learns.
+            "tiny_meta_fed": {
+                "samples": 128,
+                "inner_rate": 0.005,
+                "local_layers": 0,
+                "local_rate": 0.001,
+            },
             "reptile": {"inner_rate": 0.02},
             "fed_avg": {"inner_rate": 0.005},
         }

@@ -64,7 +64,11 @@ ROUNDED = {"precision": "int8", "fraction": 0.1, "local_layers": 2, "agents_per_
 
 @pytest.mark.parametrize(
     ("strategy", "options"),
-    [*((strategy, {}) for strategy in STRATEGIES), ("tiny_meta_fed", ROUNDED)],
+    [
+        *((strategy, {}) for strategy in STRATEGIES),
+        ("tiny_meta_fed", ROUNDED),
+        ("tiny_meta_fed", {"local_layers": 1, "joint": False}),
+    ],
 )
 def test_a_simulation_is_its_definition_bit_for_bit(strategy, options):
     run = run_of(strategy, **options)
@@ -82,7 +86,7 @@ def test_a_second_run_ends_in_the_same_parameters():
 
 @pytest.mark.parametrize(
     ("strategy", "options"),
-    [("tiny_reptile", {}), ("tiny_meta_fed", {}), ("tiny_meta_fed", ROUNDED)],
+    [("tiny_reptile", {}), ("tiny_meta_fed", {"local_layers": 1}), ("tiny_meta_fed", ROUNDED)],
 )
 def test_every_engine_ends_in_the_same_parameters(strategy, options):
     run = run_of(strategy, rounds=3, **options)
