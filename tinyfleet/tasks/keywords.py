@@ -5,8 +5,8 @@ Speech Commands (Warden, arXiv 1804.03209): clips of at most one second by many 
 word: the ten digits test, all other words train, so that what a fleet learned from commands has to
 serve words of another kind.
 
-The recommended settings were chosen on held-out training words (`split=validation`), one run each of
-1,000 to 5,000 rounds: 80 samples and an outer rate of 0.25 against 40 and 0.5 (+7 points), inner
+The recommended settings were chosen on held-out training words (`split=validation`), one run each
+of 1,000 to 5,000 rounds: 80 samples and an outer rate of 0.25 against 40 and 0.5 (+7 points), inner
 rates 0.02 to 0.2, coefficients relative to the training words' mean against each clip's own (+2
 to +3, three pairs), augmentation (+3 to +6). Single runs differ by several points: they rank no
 close seconds.
