@@ -162,7 +162,7 @@ class _Totals:
         self.diverged += diverged
         self.lost_rounds = 0 if losses else self.lost_rounds + 1
         loss = math.fsum(losses) / len(losses) if losses else math.nan
-        bytes_down = len(results) * model.nbytes
+        bytes_down = len(results) * self._exchange.parameter_bytes
         return RoundReport(round, loss, diverged, model, samples, bytes_up, bytes_down)
 
     def result(self, run: RunSpec, model: Parameters) -> SimulationResult:
