@@ -29,7 +29,7 @@ def command(task: str | None, ways: int | None, as_json: bool) -> None:
     times as many.
     """
     options = {} if ways is None else {"ways": ways}
-    names = [task] if task else [name for name in task_names() if _has_shapes(name, options)]
+    names = [task] if task else _listed(options)
     entries = [
         _entry(name, fitting_model(outline_task(name, options), model))
         for name in names
@@ -41,6 +41,13 @@ def command(task: str | None, ways: int | None, as_json: bool) -> None:
     columns = ("task", "model", "parameters", "bytes", "MACs", "arena bytes")
     keys = ("task", "name", "parameters", "bytes", "macs", "arena_bytes")
     print_table(columns, [[_cell(entry[key]) for key in keys] for entry in entries])
+
+
+def _listed(options: dict[str, Any]) -> list[str]:
+    """The tasks that `options` suit; where none does, all that have them, to say why not."""
+    known = [name for name in task_names() if _has_shapes(name, {})]
+    able = [name for name in known if options.keys() <= outline_task(name, {}).options.keys()]
+    return [name for name in able if _has_shapes(name, options)] or able
 
 
 def _has_shapes(task: str, options: dict[str, Any]) -> bool:
