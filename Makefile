@@ -1,6 +1,6 @@
 # One task list for laptops and CI. Every target sets up what it needs first, and quickly when nothing changed.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast lint bench bench-mcu proto format lock clean
+.PHONY: help setup demo test test-fast lint bench bench-mcu compare-quick proto format lock clean
 
 PYTHON_BIN := .venv/bin/python
 LEARNER := $(wildcard mcu_bridge/firmware/learner/*.[ch] mcu_bridge/firmware/learner/include/*.h)
@@ -39,6 +39,13 @@ bench: setup ## every number in the README; installs PyTorch to compare with
 
 bench-mcu: setup ## what training costs a Cortex-M4F, and TinyReptile against Reptile there; about six minutes
 	$(PYTHON_BIN) benchmarks/bench_mcu.py
+
+compare-quick: setup ## a small version of the main table of docs/results.md, in under five minutes on two cores
+ifneq ($(TINYFLEET_DATA),)
+	.venv/bin/tinyfleet compare experiments/omniglot_quick.toml --out out/omniglot_quick
+else
+	.venv/bin/tinyfleet compare experiments/sine_quick.toml --out out/sine_quick
+endif
 
 proto: setup ## write tinyfleet/v1 anew from proto/
 	$(PYTHON_BIN) dev/generate_proto.py

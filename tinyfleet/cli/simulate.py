@@ -119,13 +119,13 @@ class _Watcher:
         self._run, self._task, self._learner = run, task, learner
         self._settings = settings.quick()
         self._every = test_every
-        slots = run.make_strategy().agents_per_round
-        self._round_bytes = 2 * slots * run.model.parameter_bytes
+        self._sent_bytes = 0
 
     def __call__(self, report: RoundReport) -> None:
         self.last = report
         self.history.add(report.round, report.loss)
-        self.progress.update(report.version, report.loss, self._round_bytes * report.version)
+        self._sent_bytes += report.bytes_up + report.bytes_down
+        self.progress.update(report.version, report.loss, self._sent_bytes)
         if self._every and report.version % self._every == 0 and report.version < self._run.rounds:
             self._test(report)
 

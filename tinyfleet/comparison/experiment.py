@@ -22,7 +22,7 @@
     label = "from scratch"
     strategy = "local"           # a baseline: see BASELINES
 
-Task options are the table `task_options`; a strategy can have `rounds` of its own.
+Task options are the table `task_options`; a strategy can have `rounds` and `test_every` of its own.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ _KEYS = (
     *("deployment", "shots", "test", "strategies"),
 )
 _REQUIRED = ("task", "rounds", "seeds", "strategies")
-_STRATEGY_KEYS = ("label", "strategy", "rounds", "options")
+_STRATEGY_KEYS = ("label", "strategy", "rounds", "test_every", "options")
 
 
 @dataclass(frozen=True)
@@ -76,6 +76,7 @@ class Contender:
     label: str
     strategy: str
     rounds: int
+    test_every: int = 0
     options: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -91,7 +92,6 @@ class Experiment:
     task: str
     task_options: Mapping[str, Any]
     model: str | None
-    test_every: int
     seeds: tuple[int, ...]
     target: float | None
     deployment: str | None
@@ -102,13 +102,16 @@ class Experiment:
     def quick(self) -> Experiment:
         """The same with a tenth of the rounds and at most 100 problems to test on."""
         contenders = tuple(
-            replace(contender, rounds=-(-contender.rounds // QUICK_FACTOR))
+            replace(
+                contender,
+                rounds=-(-contender.rounds // QUICK_FACTOR),
+                test_every=-(-contender.test_every // QUICK_FACTOR),
+            )
             for contender in self.contenders
         )
-        every = -(-self.test_every // QUICK_FACTOR)
         tasks = min(self.test.get("tasks", QUICK_TASKS), QUICK_TASKS)
         test = {**self.test, "tasks": tasks}
-        return replace(self, contenders=contenders, test_every=every, test=test)
+        return replace(self, contenders=contenders, test=test)
 
 
 def load_experiment(path: Path) -> Experiment:
@@ -132,11 +135,8 @@ def experiment_from_document(document: Mapping[str, Any], name: str) -> Experime
     """The experiment a document describes; `name` is its title where it has none."""
     _check_keys("an experiment", document, _KEYS, _REQUIRED)
     rounds = _whole("rounds", document["rounds"], 1, MAX_ROUNDS)
-    contenders = _contenders(document["strategies"], rounds)
     every = _whole("test_every", document.get("test_every", 0), 0, MAX_ROUNDS)
-    longest = max(contender.rounds for contender in contenders)
-    if every and longest // every > MAX_TESTS:
-        raise InvalidInput(f"test_every = {every} makes more than {MAX_TESTS} tests: test less")
+    contenders = _contenders(document["strategies"], rounds, every)
     model = document.get("model")
     deployment = document.get("deployment")
     return Experiment(
@@ -144,7 +144,6 @@ def experiment_from_document(document: Mapping[str, Any], name: str) -> Experime
         task=_text("task", document["task"], MAX_TEXT),
         task_options=_options("task_options", document.get("task_options", {})),
         model=None if model is None else _text("model", model, MAX_TEXT),
-        test_every=every,
         seeds=_numbers("seeds", document["seeds"], 0, MAX_SEED, MAX_SEEDS),
         target=_target(document.get("target")),
         deployment=None if deployment is None else _text("deployment", deployment, MAX_TEXT),
@@ -154,10 +153,10 @@ def experiment_from_document(document: Mapping[str, Any], name: str) -> Experime
     )
 
 
-def _contenders(entries: Any, rounds: int) -> tuple[Contender, ...]:
+def _contenders(entries: Any, rounds: int, every: int) -> tuple[Contender, ...]:
     if not isinstance(entries, list) or not 1 <= len(entries) <= MAX_STRATEGIES:
         raise InvalidInput(f"strategies must be a list of 1 to {MAX_STRATEGIES} tables")
-    contenders = tuple(_contender(entry, rounds) for entry in entries)
+    contenders = tuple(_contender(entry, rounds, every) for entry in entries)
     labels = [contender.label for contender in contenders]
     for label in labels:
         if labels.count(label) > 1:
@@ -165,7 +164,7 @@ def _contenders(entries: Any, rounds: int) -> tuple[Contender, ...]:
     return contenders
 
 
-def _contender(entry: Any, rounds: int) -> Contender:
+def _contender(entry: Any, rounds: int, every: int) -> Contender:
     _check_keys("a strategy", entry, _STRATEGY_KEYS, ("strategy",))
     strategy = _text("strategy", entry["strategy"], MAX_TEXT)
     if strategy not in STRATEGIES and strategy not in BASELINES:
@@ -180,7 +179,10 @@ def _contender(entry: Any, rounds: int) -> Contender:
             raise InvalidInput("the baseline 'local' has no rounds")
         own = 0
     label = _text("label", entry.get("label", strategy), MAX_LABEL)
-    return Contender(label, strategy, own, options)
+    tests = _whole("test_every", entry.get("test_every", every), 0, MAX_ROUNDS)
+    if tests and own // tests > MAX_TESTS:
+        raise InvalidInput(f"test_every = {tests} makes more than {MAX_TESTS} tests: test less")
+    return Contender(label, strategy, own, tests, options)
 
 
 def _test(table: Any) -> dict[str, Any]:

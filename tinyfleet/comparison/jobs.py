@@ -150,7 +150,7 @@ def make_jobs(experiment: Experiment, task: Task, model: ModelSpec | str | None)
             rounds=contender.rounds,
             run=_run(contender, task, seed, model),
             settings=_settings(contender, settings),
-            test_every=experiment.test_every,
+            test_every=contender.test_every,
             shots=experiment.shots,
         )
         for number, contender in enumerate(experiment.contenders)

@@ -56,7 +56,7 @@ def _progress(table: Table) -> Figure:
     """The score against rounds, bytes and joules, side by side, on one scale."""
     figure = _page(4.6, table.title)
     panels = figure.subplots(1, 3, sharey=True)
-    joules = f"energy, J (estimate, {table.deployments[table.drawn].name})"
+    joules = f"estimated J, {table.deployments[table.drawn].name}"
     measures: list[tuple[str, Callable[[Step], float]]] = [
         ("rounds", lambda step: step.rounds),
         ("bytes up and down", lambda step: step.bytes_up + step.bytes_down),
@@ -107,7 +107,7 @@ def _by_shots(table: Table) -> Figure:
     per = " of each class" if table.classifies else ""
     axes.set_xlabel(f"samples{per} a new device adapts to")
     _frame(axes)
-    _score_scale(axes, table)
+    _score_scale(axes, table, at_shots=False)
     _limit(axes, table, [score for row in table.rows for _, score in row.shots])
     _legend(figure, axes)
     return figure
@@ -129,7 +129,7 @@ def _to_target(table: Table) -> Figure:
         "J",
     )
     left.set_xlabel("bytes")
-    right.set_xlabel(f"energy, J (estimate, {table.deployments[drawn].name})")
+    right.set_xlabel(f"estimated J, {table.deployments[drawn].name}")
     left.set_yticks(range(len(shown)), [_bar_label(row, reached) for _, row, reached in shown])
     left.set_ylim(len(shown) - 0.5, -0.5)
     return figure
@@ -192,13 +192,14 @@ def _band(
     axes.fill_between(at, low, high, color=str(look["color"]), alpha=0.18, linewidth=0)
 
 
-def _score_scale(axes: Axes, table: Table) -> None:
+def _score_scale(axes: Axes, table: Table, at_shots: bool = True) -> None:
     test = table.test
     if table.classifies:
-        axes.set_ylabel(f"{table.classes}-way {test['shots']}-shot accuracy, 95 % interval")
+        shots = f" {test['shots']}-shot" if at_shots else ""
+        axes.set_ylabel(f"{table.classes}-way{shots} accuracy, 95 % interval")
         axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
-        low = min(score.low for row in table.rows for score in _scores(row))
-        axes.set_ylim(max(0.0, min(low - 0.02, 1 / table.classes)), 1.0)
+        low = min(score.low for row in table.rows for score in _scores(row, at_shots))
+        axes.set_ylim(max(0.0, math.floor(10 * low) / 10), 1.0)
         return
     axes.set_ylabel("mean squared error, 95 % interval")
     axes.set_yscale("log", nonpositive="clip")
@@ -218,8 +219,8 @@ def _limit(axes: Axes, table: Table, scores: Sequence[Pooled]) -> None:
     axes.set_ylim(0.85 * lowest, 1.15 * min(highest, roof))
 
 
-def _scores(row: Row) -> list[Pooled]:
-    every = [*(step.score for step in row.steps), *(score for _, score in row.shots)]
+def _scores(row: Row, at_shots: bool) -> list[Pooled]:
+    every = [step.score for step in row.steps] if at_shots else [score for _, score in row.shots]
     return [score for score in every if _shown(score)] or [Pooled(1.0, 1.0, 1.0, None)]
 
 
@@ -228,11 +229,19 @@ def _mark_target(panels: Sequence[Axes], table: Table) -> None:
         return
     for axes in panels:
         axes.axhline(table.target, color="#666b73", linewidth=1, linestyle=(0, (4, 3)), zorder=1)
+    below = table.classifies  # where the lines are not, beyond the target
     panels[-1].annotate(
-        f"target: {_target_words(table)}", (1.0, table.target), (-2, 3),
-        xycoords=("axes fraction", "data"), textcoords="offset points",
-        ha="right", va="bottom", fontsize=8, color="#666b73",
-    )  # fmt: skip
+        f"target: {_target_words(table)}",
+        (1.0, table.target),
+        (-2, -4 if below else 3),
+        xycoords=("axes fraction", "data"),
+        textcoords="offset points",
+        ha="right",
+        va="top" if below else "bottom",
+        fontsize=8,
+        color="#666b73",
+        bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.7, "pad": 0.8},
+    )
 
 
 def _target_words(table: Table) -> str:

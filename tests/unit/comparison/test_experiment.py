@@ -49,7 +49,7 @@ def test_the_experiments_of_the_project_are_valid(path):
 def test_quick_takes_a_tenth_of_the_rounds_and_few_problems():
     quick = experiment_from_document(good(), "x").quick()
     assert [c.rounds for c in quick.contenders] == [10, 0]
-    assert (quick.test_every, quick.test["tasks"]) == (2, 100)
+    assert (quick.contenders[0].test_every, quick.test["tasks"]) == (2, 100)
 
 
 @pytest.mark.parametrize(

@@ -36,6 +36,9 @@ strategy = "reptile"
 rounds = 6
 options = { samples = 10, agents_per_round = 2 }
 [[strategies]]
+strategy = "tiny_meta_fed"
+options = { samples = 10, local_samples = 4, fraction = 0.2, precision = "int8" }
+[[strategies]]
 strategy = "transfer"
 options = { samples = 4, inner_rate = 0.01 }
 [[strategies]]
@@ -96,7 +99,7 @@ def test_a_job_is_tested_before_on_the_way_and_after(tmp_path):
     assert [count for count, _ in result.shots] == [1, 5]
 
 
-@pytest.mark.parametrize("number", range(8))
+@pytest.mark.parametrize("number", range(10))
 @pytest.mark.parametrize("stop_at", [1, 5, 6, 11])
 def test_a_stopped_job_goes_on_to_the_same_result(tmp_path, number, stop_at):
     job = jobs()[number]
