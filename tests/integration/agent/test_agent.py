@@ -214,7 +214,7 @@ async def test_large_model_is_fetched_and_delivered_in_chunks() -> None:
 
 @pytest.mark.parametrize("fetched", [False, True])
 async def test_local_layers_stay_and_only_the_largest_changes_are_sent(fetched: bool) -> None:
-    options = {"precision": "int8", "inner_rate": 0.0001, "local_rate": 0.0001}
+    options = {"local_layers": 1, "precision": "int8", "inner_rate": 0.0001, "local_rate": 0.0001}
     spec = make_run(SINE, "tiny_meta_fed", 100, 5, wide_model(), options)
     plan, exchange = spec.make_strategy().plan(0), exchange_of(spec)
     start = spec.initial_parameters()
