@@ -67,6 +67,7 @@ def test_out_keeps_checkpoint_result_and_plots(capsys, tmp_path):
     assert load_checkpoint(out / "checkpoint.tinyfleet").version == 30
 
 
+@pytest.mark.slow
 def test_evaluate_finds_what_simulate_found(capsys, tmp_path):
     result = document(capsys, "simulate", *QUICK, "--out", str(tmp_path))
     again = document(capsys, "evaluate", str(tmp_path / "checkpoint.tinyfleet"), "--tasks", "20")
@@ -74,6 +75,7 @@ def test_evaluate_finds_what_simulate_found(capsys, tmp_path):
         assert again[key] == result[key]
 
 
+@pytest.mark.slow
 def test_evaluate_takes_its_own_settings(capsys, tmp_path):
     document(capsys, "simulate", *QUICK, "--out", str(tmp_path))
     file = str(tmp_path / "checkpoint.tinyfleet")
@@ -135,6 +137,7 @@ def _wait_until_it_trains(process):
             return
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_another_run_is_not_resumed(capsys, tmp_path):
     document(capsys, "simulate", *QUICK, "--out", str(tmp_path))
     file = str(tmp_path / "checkpoint.tinyfleet")

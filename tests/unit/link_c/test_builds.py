@@ -32,6 +32,7 @@ def library_of(compiler, name):
     return answer if Path(answer).is_file() else None
 
 
+@pytest.mark.slow
 @needs("gcc")
 def test_the_vectors_stay_in_memory(tmp_path):
     asan = library_of("gcc", "libasan.so")
@@ -43,6 +44,7 @@ def test_the_vectors_stay_in_memory(tmp_path):
     assert int(count) == len(FRAMES) + len(SESSIONS)
 
 
+@pytest.mark.slow
 @needs("gcc")
 def test_random_hosts_break_no_promise(tmp_path, seed):
     if library_of("gcc", "libasan.so") is None:

@@ -193,6 +193,7 @@ async def test_no_more_is_sent_than_the_board_has_room_for(link, board):
     assert board.largest_write <= 3 * MAX_WIRE + 1
 
 
+@pytest.mark.slow
 async def test_a_third_of_blocks_and_acks_lost_still_arrives_whole(link, board, seed):
     chance = random.Random(seed)
     board.lose = lambda frame: frame.type == DATA and chance.random() < 1 / 3
@@ -288,6 +289,7 @@ async def test_bytes_of_any_length_are_received(link, board, length):
     assert await receive(link, board, content) == content
 
 
+@pytest.mark.slow
 async def test_lost_blocks_and_acks_are_asked_for_again(link, board, seed):
     chance = random.Random(seed)
     board.lose_own = lambda kind: kind == DATA and chance.random() < 1 / 4
@@ -335,6 +337,7 @@ async def test_nothing_is_repeated_over_a_good_line(board):
 # ---- over a bad line
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "noise",
     [

@@ -69,6 +69,7 @@ async def test_as_many_bits_flip_as_the_rate_says():
     assert abs(bits(there, back) - flips) < 5 * math.sqrt(flips)
 
 
+@pytest.mark.slow
 async def test_damage_depends_on_seed_and_position_alone():
     noise = Noise(flip=1e-3, drop=1e-3, duplicate=1e-3, seed=2)
     assert await through(noise, chunk=1000) == await through(noise, chunk=37)

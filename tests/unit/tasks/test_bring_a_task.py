@@ -61,6 +61,7 @@ def test_the_guides_table_is_trained_and_evaluated(here, capsys):
     assert float(after) < float(before)
 
 
+@pytest.mark.slow
 def test_the_guides_file_is_trained_and_evaluated(here, capsys, monkeypatch):
     monkeypatch.setenv("TINYFLEET_TASKS", str(write_task(here)))
     code, out, _ = tinyfleet(
