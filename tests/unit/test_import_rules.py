@@ -6,6 +6,7 @@ at all, wherever in a file the import is, so that a core stays free of sockets, 
 
 import ast
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path, PurePath
 
 import pytest
@@ -50,8 +51,13 @@ def python_files() -> list[Path]:
     return sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
 
 
-def imported(path: Path) -> Iterator[tuple[str, int]]:
-    """Yield the top-level name and line of every import in a file, also those inside functions."""
+@cache
+def imported(path: Path) -> tuple[tuple[str, int], ...]:
+    """The top-level name and line of every import in a file, also those inside functions."""
+    return tuple(_imported(path))
+
+
+def _imported(path: Path) -> Iterator[tuple[str, int]]:
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             yield from ((alias.name.partition(".")[0], node.lineno) for alias in node.names)

@@ -33,6 +33,7 @@ def run_sample(folder: Path, *, ci: str) -> str:
     ).stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("ci", "outcome", "reason"),
     [

@@ -55,6 +55,7 @@ def test_the_same_command_gives_the_same_parameters(capsys):
     assert len(hashes) == 1
 
 
+@pytest.mark.slow
 def test_out_keeps_checkpoint_result_and_plots(capsys, tmp_path):
     pytest.importorskip("matplotlib", reason="matplotlib is not installed")
     out = tmp_path / "out"

@@ -41,6 +41,7 @@ class Stripes:
         return Samples(image.reshape(count, 784), np.eye(2, dtype=np.float32)[labels])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("task", "model", "looks"),
     [(make_task("sine", {}), "mlp_32", "adapted_fits"), (Stripes(), "cnn_s", "adapted_images")],

@@ -335,6 +335,7 @@ def cut_short(path):
     path.write_bytes(path.read_bytes()[:1_000])
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(REAL_DATA is None, reason=NOWHERE.format("speech_commands.npz"))
 def test_the_real_words_are_split_as_the_readme_says():
     task = make_task("keywords", {}, Path(REAL_DATA))
