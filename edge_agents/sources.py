@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tokenize
 import zipfile
 import zlib
 from dataclasses import dataclass
@@ -27,6 +28,8 @@ _UNREADABLE = (
     EOFError,
     NotImplementedError,  # compressed in a way that zipfile does not know
     RuntimeError,  # encrypted
+    SyntaxError,  # NumPy reads an array's header as Python
+    tokenize.TokenError,
     zipfile.BadZipFile,
     zlib.error,
 )

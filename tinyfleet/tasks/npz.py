@@ -7,6 +7,7 @@ it stands in before memory is asked for, and large arrays can be read bit by bit
 from __future__ import annotations
 
 import itertools
+import tokenize
 import wave
 import zipfile
 import zlib
@@ -27,7 +28,9 @@ _UNREADABLE = (
     KeyError,
     NotImplementedError,
     RuntimeError,
+    SyntaxError,  # NumPy reads an array's header as Python
     ValueError,
+    tokenize.TokenError,
     wave.Error,
     zipfile.BadZipFile,
     zlib.error,

@@ -1,5 +1,6 @@
 """Samples come from the run's task, or from a file that is checked before it is used."""
 
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -112,3 +113,14 @@ def test_file_that_unpacks_to_too_much_is_refused(
         load_own_data(path)
     np.savez_compressed(path, inputs=np.zeros((40, 20)), targets=np.zeros(40))
     load_own_data(path)
+
+
+def test_a_header_that_does_not_end_is_refused(tmp_path: Path) -> None:
+    """NumPy reads an array's header as Python, and so fails as Python does."""
+    header = b"{'descr': '<f4', 'fortran_order': False, 'shape': (1, 1), ".ljust(0x75) + b"\n"
+    path = tmp_path / "own.npz"
+    with zipfile.ZipFile(path, "w") as archive:
+        for name in ("inputs", "targets"):
+            archive.writestr(f"{name}.npy", b"\x93NUMPY\x01\x00\x76\x00" + header)
+    with pytest.raises(InvalidInput, match="cannot be used"):
+        load_own_data(path)

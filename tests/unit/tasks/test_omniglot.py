@@ -245,6 +245,15 @@ def test_a_header_that_promises_more_than_the_file_has_is_refused(tmp_path):
     assert "cut short" in refused(tmp_path / "a.npz")
 
 
+def test_a_header_that_does_not_end_is_refused(tmp_path):
+    """NumPy reads an array's header as Python, and so fails as Python does."""
+    header = b"{'descr': '|u1', 'fortran_order': False, 'shape': (15, 20, 28, 28), ".ljust(0x75)
+    with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
+        for name in ("images", "alphabet", "split", "split_names"):
+            archive.writestr(f"{name}.npy", b"\x93NUMPY\x01\x00\x76\x00" + header + b"\n")
+    assert "a.npz" in refused(tmp_path / "a.npz")
+
+
 @settings(max_examples=60, deadline=None)
 @given(cut=st.booleans(), where=st.floats(0.0, 1.0, exclude_max=True), change=st.integers(1, 255))
 def test_a_damaged_file_gives_one_line_or_the_same_samples(npz, task, cut, where, change):
