@@ -329,6 +329,7 @@ def test_any_bytes_after_a_good_header_are_decoded_or_refused(header, rest, coun
     accepted_or_refused(header + rest, count)
 
 
+@pytest.mark.slow
 @given(CHANGES, FRACTIONS, st.sampled_from(PRECISIONS), st.data())
 @settings(max_examples=300)
 def test_spoilt_updates_are_decoded_or_refused(change, fraction, precision, draw):
