@@ -27,13 +27,14 @@ from mcu_bridge.signal_generator import SignalGenerator
 from tinyfleet.learner.native import NativeLearner
 from tinyfleet.model.builtin import builtin_model
 from tinyfleet.model.initialization import initial_parameters
+from tinyfleet.model.spec import ModelSpec
 from tinyfleet.strategies.plan import Phase
 
 pytestmark = [
     pytest.mark.needs_package("gcc-arm-none-eabi", command="arm-none-eabi-gcc"),
     pytest.mark.needs_package("qemu-system-arm", command="qemu-system-arm"),
 ]
-CNN_M = builtin_model("cnn_m", (28, 28, 1), 5, CROSS_ENTROPY)
+LARGEST = [builtin_model(name, (28, 28, 1), 5, CROSS_ENTROPY) for name in ("cnn_m", "cnn_l")]
 
 
 @pytest.fixture
@@ -66,9 +67,10 @@ async def test_training_has_this_machines_bits(device: Device, name: str) -> Non
     assert device.busy_seconds > 0.0
 
 
-async def test_cnn_m_trains_in_256_kb(device: Device) -> None:
-    """28,709 parameters, 112 KiB; images as bytes. A second vector of that size has no room."""
-    given = images(Phase(6, 0.01), spec=CNN_M)
+@pytest.mark.parametrize("spec", LARGEST, ids=lambda spec: spec.name)
+async def test_the_largest_models_train_in_256_kb(device: Device, spec: ModelSpec) -> None:
+    """112 and 187 KiB of parameters; images as bytes. A second such vector has no room."""
+    given = images(Phase(6, 0.01), spec=spec)
     expected, here = trained_here(given)
     assert expected.finite
     await configure(device, given)
@@ -77,7 +79,7 @@ async def test_cnn_m_trains_in_256_kb(device: Device) -> None:
     counters = await device.counters()
     assert 0 < counters.stack_used_bytes < counters.stack_bytes
     with pytest.raises(ModelDoesNotFit):
-        await device.configure(CNN_M, keep_start=True)
+        await device.configure(spec, keep_start=True)
 
 
 async def test_training_that_diverges_says_so(device: Device) -> None:

@@ -70,6 +70,7 @@ BUILTIN_MODELS: dict[str, Callable[[Shape, int, str], ModelSpec]] = {
     "mlp_64": _mlp("mlp_64", 64),  # 1-64-64-1: 4,353
     "cnn_s": _cnn("cnn_s", 8, 16, 32),  # 28x28x1 to 5 classes: 8,453
     "cnn_m": _cnn("cnn_m", 32, 32, 32, 32),  # 28x28x1 to 5 classes: 28,709
+    "cnn_l": _cnn("cnn_l", 24, 40, 48, 48),  # 28x28x1 to 5 classes: 47,997, nearly all of 256 KB
     "ds_cnn_s": _ds_cnn("ds_cnn_s", 64, 2, 1),  # 49x10x1 to 4 classes: 10,500
 }
 

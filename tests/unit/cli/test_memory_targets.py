@@ -73,7 +73,7 @@ def test_mistakes_are_named(capsys, words, message):
     assert message in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("name", ["mlp_32", "cnn_s", "cnn_m"])
+@pytest.mark.parametrize("name", ["mlp_32", "cnn_s", "cnn_m", "cnn_l"])
 def test_no_more_samples_are_promised_than_fit(name):
     shape = OMNIGLOT if name.startswith("cnn") else ((1, 1, 1), 1, "mean_squared_error")
     spec = builtin_model(name, *shape)

@@ -41,7 +41,7 @@ def test_an_arena_of_one_byte_less_is_refused(library, network):
 
 @pytest.mark.parametrize(
     ("name", "parameters", "arena"),
-    [("cnn_s", 33_812, 16_736), ("cnn_m", 114_836, 56_568)],
+    [("cnn_s", 33_812, 16_736), ("cnn_m", 114_836, 56_568), ("cnn_l", 191_988, 45_592)],
 )
 def test_what_the_image_models_take(name, parameters, arena):
     need = memory_needed(builtin_model(name, (28, 28, 1), 5, "softmax_cross_entropy"))

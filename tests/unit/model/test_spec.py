@@ -37,6 +37,7 @@ IMAGE = (28, 28, 1)
         ("ds_cnn_s", (49, 10, 1), 4, CE, 10_500),
         ("mlp_32", (2, 3, 4), 5, CE, 2_021),
         ("cnn_m", IMAGE, 5, CE, 28_709),
+        ("cnn_l", IMAGE, 5, CE, 47_997),
     ],
 )
 def test_builtin_models_have_the_promised_sizes(name, shape, outputs, loss, parameters):
