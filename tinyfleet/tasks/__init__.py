@@ -29,7 +29,7 @@ class _Entry:
 TASKS: dict[str, _Entry] = {
     "sine": _Entry("tinyfleet.tasks.sine", "Sine", "Sine", ()),
     "omniglot": _Entry(
-        "tinyfleet.tasks.omniglot", "Omniglot", "OmniglotOutline", ("ways", "rotations")
+        "tinyfleet.tasks.omniglot", "Omniglot", "OmniglotOutline", ("ways", "rotations", "split")
     ),
     "keywords": _Entry(
         "tinyfleet.tasks.keywords",

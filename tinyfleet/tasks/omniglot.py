@@ -4,11 +4,16 @@ Lake, Salakhutdinov and Tenenbaum, Science 350 (2015). n-way k-shot problems as 
 arXiv 1606.04080: `ways` characters drawn at random, images of 28 x 28, each rotation of a training
 character by 90, 180 or 270 degrees a character of its own. Training takes the 30 background
 alphabets and testing the 10 evaluation alphabets, so a problem is new down to its script.
+
+Settings are to be chosen with `split=validation` only: every fifth background alphabet by name then
+takes the place of the evaluation alphabets, which nothing has seen when they test what was chosen.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
@@ -17,7 +22,7 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from tinyfleet.errors import InvalidInput
+from tinyfleet.errors import InvalidInput, unknown_name
 from tinyfleet.learner.protocol import Samples
 from tinyfleet.model.layers import Shape
 from tinyfleet.randomness import RandomStream
@@ -25,6 +30,8 @@ from tinyfleet.tasks.base import FewShotProblem, check_shots
 from tinyfleet.tasks.image_store import ImageStore
 from tinyfleet.tasks.omniglot_data import SIDE, OmniglotData, open_omniglot
 
+SPLITS = ("test", "validation")
+_VALIDATION_EVERY = 5
 _ROTATIONS = 4
 _MAX_WAYS = 1623  # characters of the whole data set
 
@@ -33,6 +40,8 @@ class OmniglotOutline:
     """What the task `omniglot` is, without the drawings.
 
     ways: classes of a problem, from 2. rotations: whether training has rotated characters too.
+    split: `test`, or `validation` to choose settings by: the 5th, 10th, 15th ... of the sorted
+    background alphabets take the place of the evaluation alphabets and are not trained on.
     """
 
     name: ClassVar[str] = "omniglot"
@@ -57,28 +66,38 @@ class OmniglotOutline:
     input_shape: Shape = (SIDE, SIDE, 1)
     loss = "softmax_cross_entropy"
 
-    def __init__(self, ways: int = 5, rotations: bool = True) -> None:
+    def __init__(self, ways: int = 5, rotations: bool = True, split: str = "test") -> None:
         if not isinstance(rotations, bool):
             raise InvalidInput(f"rotations must be true or false, got {rotations!r}")
         if isinstance(ways, bool) or not isinstance(ways, int):
             raise InvalidInput(f"ways must be a whole number, got {ways!r}")
+        if split not in SPLITS:
+            raise unknown_name("split", str(split), SPLITS)
         _check_ways(ways, _MAX_WAYS)
         self.outputs = ways
-        self.options: Mapping[str, Any] = MappingProxyType({"ways": ways, "rotations": rotations})
+        chosen = {} if split == "test" else {"split": split}
+        options = {"ways": ways, "rotations": rotations} | chosen
+        self.options: Mapping[str, Any] = MappingProxyType(options)
 
 
 class Omniglot(OmniglotOutline):
     """The task `omniglot`: grey images to one of `ways` classes, cross-entropy.
 
-    ways: 2 to the number of evaluation characters. rotations: whether training has the rotated
-    characters too. A split's images are read when the first problem of that split is drawn.
+    ways: 2 to the number of characters to test on. rotations, split: as of the outline. Images to
+    train on, or to test on, are read when the first such problem is drawn.
     """
 
-    def __init__(self, data: Path | None, ways: int = 5, rotations: bool = True) -> None:
-        super().__init__(ways, rotations)
+    def __init__(
+        self,
+        data: Path | None,
+        ways: int = 5,
+        rotations: bool = True,
+        split: str = "test",
+    ) -> None:
+        super().__init__(ways, rotations, split)
         self._data: OmniglotData = open_omniglot(data)
-        classes = (self._data.class_count(split) for split in ("background", "evaluation"))
-        _check_ways(ways, min(classes))
+        self._training, self._testing = _parts(self._data, split)
+        _check_ways(ways, min(sum(self._training.wanted), sum(self._testing.wanted)))
         self._rotations = _ROTATIONS if rotations else 1
 
     @property
@@ -91,11 +110,11 @@ class Omniglot(OmniglotOutline):
 
         Beyond `ways * drawings` samples the drawings come again.
         """
-        classes = len(self._background) // self.drawings
+        classes = len(self._training_images) // self.drawings
         picks = _distinct(stream, classes * self._rotations, self.outputs)
         numbers = self._choose(stream, picks // self._rotations, -(-count // self.outputs))
         turns = picks % self._rotations if self._rotations > 1 else None
-        return _samples(stream, self._background, numbers, count, turns)
+        return _samples(stream, self._training_images, numbers, count, turns)
 
     def evaluation_problem(self, stream: RandomStream, shots: int, queries: int) -> FewShotProblem:
         check_shots(shots, queries)
@@ -104,13 +123,13 @@ class Omniglot(OmniglotOutline):
                 f"a character has {self.drawings} drawings, {shots} shots and {queries} queries "
                 "need more: ask for fewer"
             )
-        classes = len(self._evaluation) // self.drawings
+        classes = len(self._test_images) // self.drawings
         picks = _distinct(stream, classes, self.outputs)
         numbers = self._choose(stream, picks, shots + queries)
         support, query = numbers[:, :shots], numbers[:, shots:]
         return FewShotProblem(
-            _samples(stream, self._evaluation, support, support.size),
-            _samples(stream, self._evaluation, query, query.size),
+            _samples(stream, self._test_images, support, support.size),
+            _samples(stream, self._test_images, query, query.size),
         )
 
     def _choose(
@@ -124,12 +143,37 @@ class Omniglot(OmniglotOutline):
         return classes[:, np.newaxis] * self.drawings + order[:, :each]
 
     @cached_property
-    def _background(self) -> ImageStore:
-        return ImageStore(self._data.classes("background"), SIDE)
+    def _training_images(self) -> ImageStore:
+        return self._read(self._training)
 
     @cached_property
-    def _evaluation(self) -> ImageStore:
-        return ImageStore(self._data.classes("evaluation"), SIDE)
+    def _test_images(self) -> ImageStore:
+        return self._read(self._testing)
+
+    def _read(self, part: _Part) -> ImageStore:
+        return ImageStore(itertools.compress(self._data.classes(part.split), part.wanted), SIDE)
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Some classes of an official split: whether each is wanted."""
+
+    split: str
+    wanted: tuple[bool, ...]
+
+
+def _parts(data: OmniglotData, split: str) -> tuple[_Part, _Part]:
+    """What to train on and what to test on."""
+    if split == "test":
+        whole = {name: (True,) * data.class_count(name) for name in ("background", "evaluation")}
+        training, testing = (_Part(name, wanted) for name, wanted in whole.items())
+        return training, testing
+    alphabets = data.alphabets("background")
+    held_out = set(sorted(set(alphabets))[_VALIDATION_EVERY - 1 :: _VALIDATION_EVERY])
+    if not held_out:
+        raise InvalidInput(f"split=validation needs {_VALIDATION_EVERY} background alphabets")
+    tested = tuple(alphabet in held_out for alphabet in alphabets)
+    return _Part("background", tuple(not one for one in tested)), _Part("background", tested)
 
 
 def _distinct(stream: RandomStream, below: int, count: int) -> npt.NDArray[np.int64]:

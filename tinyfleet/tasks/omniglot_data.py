@@ -41,8 +41,12 @@ class OmniglotData(Protocol):
 
     def class_count(self, split: str) -> int: ...
 
+    def alphabets(self, split: str) -> list[str]:
+        """The alphabet of each class of the split; raises InvalidInput where they are unknown."""
+        ...
+
     def classes(self, split: str) -> Iterator[Images]:
-        """`(drawings, 28 * 28) uint8` of each class of the split."""
+        """`(drawings, 28 * 28) uint8` of each class of the split, in the same order."""
         ...
 
 
@@ -64,7 +68,10 @@ def _reading(path: Path) -> AbstractContextManager[None]:
 
 
 class NpzData:
-    """The `.npz` with the arrays `images`, `split` and `split_names`; pickles are refused."""
+    """The `.npz` with the arrays `images`, `split` and `split_names`; pickles are refused.
+
+    `alphabet`, the name of each class's alphabet, is asked for only where alphabets matter.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -73,6 +80,13 @@ class NpzData:
 
     def class_count(self, split: str) -> int:
         return int(np.count_nonzero(self._split == self._names.index(split)))
+
+    def alphabets(self, split: str) -> list[str]:
+        with _reading(self._path), zipfile.ZipFile(self._path) as archive:
+            names = read_array(archive, "alphabet")
+            if names.shape != self._split.shape or names.dtype.kind != "U":
+                raise InvalidInput("alphabet must give one text for each class")
+        return [str(name) for name in names[self._split == self._names.index(split)].tolist()]
 
     def classes(self, split: str) -> Iterator[Images]:
         wanted = self._split == self._names.index(split)
@@ -118,6 +132,10 @@ class ImageData:
     def class_count(self, split: str) -> int:
         return len(self._files[split])
 
+    def alphabets(self, split: str) -> list[str]:
+        with _reading(self._root):
+            return [_alphabet_of(files[0]) for files in self._files[split]]
+
     def classes(self, split: str) -> Iterator[Images]:
         with _reading(self._root), self._archive(split) as archive:
             for files in self._files[split]:
@@ -142,6 +160,13 @@ class ImageData:
         if not classes:
             raise InvalidInput(f"images_{split} has no drawings; {REMEDY}")
         return [sorted(classes[key]) for key in sorted(classes)]
+
+
+def _alphabet_of(name: str) -> str:
+    folders = name.split("/")[:-1]
+    if len(folders) < 2:
+        raise InvalidInput(f"'{name[:80]}' is in no folder <alphabet>/<character>")
+    return folders[-2]
 
 
 class _Archive(Protocol):

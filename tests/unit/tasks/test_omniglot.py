@@ -9,7 +9,16 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from omniglot_files import CLASSES, DRAWINGS, arrays, drawing, write_folders, write_npz, write_zips
+from omniglot_files import (
+    CLASSES,
+    DRAWINGS,
+    alphabets,
+    arrays,
+    drawing,
+    write_folders,
+    write_npz,
+    write_zips,
+)
 
 from tinyfleet.errors import InvalidInput
 from tinyfleet.randomness import Purpose, RandomStream
@@ -155,6 +164,61 @@ def test_the_number_of_ways_is_the_number_of_outputs(npz):
     assert task.training_samples(stream(), 14).targets.sum(axis=0).tolist() == [2.0] * 7
 
 
+def test_validation_tests_on_every_fifth_background_alphabet_and_does_not_train_on_it(npz):
+    task = make_task("omniglot", {"split": "validation", "ways": 2}, npz)
+    held_out = [number for number, name in enumerate(alphabets()) if name == "E"]
+    drawings = drawings_of("background")
+    tested = {
+        found(image, drawings)[0]
+        for index in range(10)
+        for image in task.evaluation_problem(stream(index), 2, 2).query.inputs
+    }
+    trained = {
+        found(image, drawings)[0]
+        for index in range(40)
+        for image in task.training_samples(stream(index), 4).inputs
+    }
+    assert tested == set(held_out)
+    assert trained == set(range(CLASSES["background"])) - tested
+
+
+def test_validation_is_the_same_in_folders_and_zips(tmp_path):
+    folders, zips = tmp_path / "folders", tmp_path / "zips"
+    folders.mkdir()
+    zips.mkdir()
+    options = {"split": "validation", "ways": 2}
+    one, two = (
+        make_task("omniglot", options, path) for path in (write_folders(folders), write_zips(zips))
+    )
+    assert len(one._test_images) == 2 * DRAWINGS
+    assert len(one._training_images) == 6 * DRAWINGS
+    for index in range(3):
+        problems = [task.evaluation_problem(stream(index), 1, 2) for task in (one, two)]
+        assert np.array_equal(problems[0].query.inputs, problems[1].query.inputs)
+
+
+def test_validation_needs_alphabets(tmp_path):
+    options = {"split": "validation", "ways": 2}
+    one = np.array(["A"] * 15)
+    assert "needs 5 background" in refused(write_npz(tmp_path / "a.npz", alphabet=one), options)
+    odd = write_npz(tmp_path / "b.npz", alphabet=one[:3])
+    assert "one text for each class" in refused(odd, options)
+    names = arrays()
+    del names["alphabet"]
+    np.savez(tmp_path / "c.npz", **names)
+    assert "no array 'alphabet'" in refused(tmp_path / "c.npz", options)
+    assert make_task("omniglot", {}, tmp_path / "c.npz").drawings == DRAWINGS
+    assert "did you mean 'test'" in refused(tmp_path / "c.npz", {"split": "tests"})
+
+
+def test_what_a_run_carries_is_what_it_was_where_the_split_is_the_usual_one(npz):
+    assert dict(make_task("omniglot", {"split": "test"}, npz).options) == {
+        "ways": 5,
+        "rotations": True,
+    }
+    assert outline_task("omniglot", {"split": "validation"}).options["split"] == "validation"
+
+
 def test_what_a_model_needs_is_known_without_data(task):
     outline = outline_task("omniglot", {})
     for name in ("input_shape", "outputs", "loss", "options", "recommended", "default_model"):
@@ -186,7 +250,7 @@ def test_official_drawings_become_means_over_boxes_of_their_ink(tmp_path):
     edges = np.arange(29) * 3.75
     boxes = [(centres > low) & (centres <= high) for low, high in itertools.pairwise(edges)]
     expected = [[np.round(ink[rows][:, columns].mean()) for columns in boxes] for rows in boxes]
-    stored = task._background.read(np.array([0]))[0] * 255.0
+    stored = task._training_images.read(np.array([0]))[0] * 255.0
     # Means are rounded after each direction, so they may be off by one.
     assert np.abs(stored - np.ravel(expected)).max() <= 1.0 + 1e-4
 
@@ -288,5 +352,14 @@ def test_a_drawing_that_is_no_drawing_is_refused(tmp_path):
 def test_the_real_data_has_what_the_readme_says():
     path = Path(REAL_DATA)
     task = make_task("omniglot", {}, path / "omniglot.npz" if path.is_dir() else path)
-    assert (len(task._background), len(task._evaluation)) == (964 * 20, 292 * 20)
-    assert task._background.nbytes < 4_500_000
+    assert (len(task._training_images), len(task._test_images)) == (964 * 20, 292 * 20)
+    assert task._training_images.nbytes < 4_500_000
+
+
+@pytest.mark.skipif(REAL_DATA is None, reason="TINYFLEET_DATA does not say where Omniglot is")
+def test_the_real_data_have_six_alphabets_to_choose_settings_by():
+    path = Path(REAL_DATA)
+    path = path / "omniglot.npz" if path.is_dir() else path
+    task = make_task("omniglot", {"split": "validation"}, path)
+    assert len(task._training_images) + len(task._test_images) == 964 * 20
+    assert len(task._test_images) == 233 * 20
