@@ -66,6 +66,7 @@ class EvaluationOptions:
     passes: int | None
     rate: float | None
     seed: int
+    last_layers: int
 
     def settings(self, task: Task) -> EvaluationSettings:
         return EvaluationSettings.for_task(task, **vars(self))
@@ -209,7 +210,7 @@ def evaluation_options(prefix: str = "") -> Callable[[Command], Command]:
 
     prefix: put before each flag, where a command has others of the same names.
     """
-    names = ("tasks", "shots", "queries", "passes", "rate", "seed")
+    names = ("tasks", "shots", "queries", "passes", "rate", "seed", "last_layers")
 
     def decorate(command: Command) -> Command:
         @functools.wraps(command)
@@ -219,7 +220,7 @@ def evaluation_options(prefix: str = "") -> Callable[[Command], Command]:
 
         def flag(name: str, about: dict[str, Any], help: str, default: Any = None) -> Any:
             shown = help if default is not None else f"{help} [default: the task's]"
-            flag = f"--{prefix}{name}"
+            flag = f"--{prefix}{name.replace('_', '-')}"
             return click.option(flag, f"test_{name}", default=default, help=shown, **about)
 
         return _with(
@@ -230,6 +231,7 @@ def evaluation_options(prefix: str = "") -> Callable[[Command], Command]:
             flag("passes", _WHOLE, "Passes over the samples to adapt on."),
             flag("rate", _REAL, "Rate of the online steps of the adaptation."),
             flag("seed", _SEED, "Seed of the unseen problems.", 0),
+            flag("last_layers", _WHOLE, "Last layers that adapt; 0: all of them.", 0),
         )
 
     return decorate

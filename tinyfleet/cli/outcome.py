@@ -16,7 +16,7 @@ from tinyfleet.cli.console import note, print_table, si_bytes, wrapped
 from tinyfleet.comparison.words import quantity
 from tinyfleet.energy import EnergyModels, Estimate, builtin_models, estimate, plan_workload
 from tinyfleet.errors import InvalidInput
-from tinyfleet.evaluation import Evaluation, Score
+from tinyfleet.evaluation import Evaluation, Score, layers_in_words
 from tinyfleet.files import write_whole
 from tinyfleet.learner.protocol import Learner
 from tinyfleet.model.spec import ModelSpec, Parameters, parameters_sha256
@@ -126,10 +126,11 @@ def print_evaluation(evaluation: Evaluation) -> None:
         _row("before adaptation", evaluation.before),
         _row("after adaptation", evaluation.after),
     ]
+    last = layers_in_words(settings.last_layers)
     columns = ["", "loss", "accuracy"] if evaluation.after.accuracy is not None else ["", "loss"]
     print(
         f"{settings.tasks:,} unseen problems, {settings.shots}-shot, "
-        f"passes {settings.passes}, rate {settings.rate:g}; mean and 95 % interval:"
+        f"passes {settings.passes}, rate {settings.rate:g}{last}; mean and 95 % interval:"
     )
     print_table(columns, [row[: len(columns)] for row in rows])
     if lost := evaluation.after.diverged:

@@ -21,8 +21,10 @@
     [[strategies]]
     label = "from scratch"
     strategy = "local"           # a baseline: see BASELINES
+    adapt = { passes = 20, rate = 0.01, last_layers = 0 }  # where it adapts in its own way
 
-Task options are the table `task_options`; a strategy can have `rounds` and `test_every` of its own.
+Task options are the table `task_options`; a strategy can have `rounds`, `test_every` and `adapt` of
+its own.
 """
 
 from __future__ import annotations
@@ -43,8 +45,7 @@ BASELINES = {
     "local": "no fleet at all: adapts the run's random initialization",
     "transfer": "one model trained online on samples of all problems mixed, gathered in one place",
 }
-# local: of its adaptation, so that training from scratch has the rate that suits it.
-BASELINE_OPTIONS = {"local": ("rate", "passes"), "transfer": ("samples", "inner_rate")}
+BASELINE_OPTIONS: dict[str, tuple[str, ...]] = {"local": (), "transfer": ("samples", "inner_rate")}
 MAX_FILE_BYTES = 64 * 1024
 MAX_STRATEGIES = 32  # our choice, like the other bounds here
 MAX_SEEDS = 100
@@ -63,14 +64,17 @@ _KEYS = (
     *("deployment", "shots", "test", "strategies"),
 )
 _REQUIRED = ("task", "rounds", "seeds", "strategies")
-_STRATEGY_KEYS = ("label", "strategy", "rounds", "test_every", "options")
+_STRATEGY_KEYS = ("label", "strategy", "rounds", "test_every", "options", "adapt")
+_TEST_KEYS = tuple(EvaluationSettings.__dataclass_fields__)
+_ADAPT_KEYS = ("passes", "rate", "last_layers")
 
 
 @dataclass(frozen=True)
 class Contender:
     """One strategy with its options: a row of the table.
 
-    strategy: a name of `STRATEGIES`, or a baseline. rounds: 0 for `local`.
+    strategy: a name of `STRATEGIES`, or a baseline. rounds: 0 for `local`. adapt: evaluation
+    settings in which it differs from the experiment's, so that each may have what suits it.
     """
 
     label: str
@@ -78,6 +82,7 @@ class Contender:
     rounds: int
     test_every: int = 0
     options: Mapping[str, Any] = field(default_factory=dict)
+    adapt: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def baseline(self) -> bool:
@@ -148,7 +153,7 @@ def experiment_from_document(document: Mapping[str, Any], name: str) -> Experime
         target=_target(document.get("target")),
         deployment=None if deployment is None else _text("deployment", deployment, MAX_TEXT),
         shots=_shots(document.get("shots")),
-        test=_test(document.get("test", {})),
+        test=_evaluation("test", document.get("test", {}), _TEST_KEYS),
         contenders=contenders,
     )
 
@@ -173,7 +178,6 @@ def _contender(entry: Any, rounds: int, every: int) -> Contender:
     options = _options(f"options of {strategy}", entry.get("options", {}))
     if strategy in BASELINES:
         _check_keys(f"options of {strategy}", options, BASELINE_OPTIONS[strategy], ())
-        _test(options if strategy == "local" else {})
     if strategy == "local":
         if "rounds" in entry:
             raise InvalidInput("the baseline 'local' has no rounds")
@@ -182,15 +186,16 @@ def _contender(entry: Any, rounds: int, every: int) -> Contender:
     tests = _whole("test_every", entry.get("test_every", every), 0, MAX_ROUNDS)
     if tests and own // tests > MAX_TESTS:
         raise InvalidInput(f"test_every = {tests} makes more than {MAX_TESTS} tests: test less")
-    return Contender(label, strategy, own, tests, options)
+    adapt = _evaluation("adapt", entry.get("adapt", {}), _ADAPT_KEYS)
+    return Contender(label, strategy, own, tests, options, adapt)
 
 
-def _test(table: Any) -> dict[str, Any]:
-    known = EvaluationSettings.__dataclass_fields__
-    _check_keys("test", table, tuple(known), ())
+def _evaluation(name: str, table: Any, known: tuple[str, ...]) -> dict[str, Any]:
+    """Fields of `EvaluationSettings`, which checks them further."""
+    _check_keys(name, table, known, ())
     for key, value in table.items():
         if key != "rate":
-            _whole(f"test.{key}", value, 0, MAX_SEED)
+            _whole(f"{name}.{key}", value, 0, MAX_SEED)
         elif isinstance(value, bool) or not isinstance(value, int | float):
             raise InvalidInput("rate must be a number")
         elif not 0 < value <= 10:

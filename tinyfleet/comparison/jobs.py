@@ -142,20 +142,23 @@ def make_jobs(experiment: Experiment, task: Task, model: ModelSpec | str | None)
     """All jobs, the seeds of the first strategy first; raises InvalidInput on bad options."""
     settings = EvaluationSettings.for_task(task, **experiment.test)
     _check_shots(task, settings, experiment.shots)
-    return tuple(
+    jobs = tuple(
         Job(
             name=f"{number + 1:02d}-{_slug(contender.label)}-seed-{seed}",
             label=contender.label,
             baseline=contender.strategy if contender.baseline else None,
             rounds=contender.rounds,
             run=_run(contender, task, seed, model),
-            settings=_settings(contender, settings),
+            settings=replace(settings, **contender.adapt),
             test_every=contender.test_every,
             shots=experiment.shots,
         )
         for number, contender in enumerate(experiment.contenders)
         for seed in experiment.seeds
     )
+    for job in jobs:
+        job.settings.trainable(job.run.model)
+    return jobs
 
 
 def run_job(job: Job, task: Task, learner: Learner, keeper: Keeper, watcher: Watcher) -> JobResult:
@@ -320,13 +323,8 @@ def _run(contender: Contender, task: Task, seed: int, model: ModelSpec | str | N
     if not contender.baseline:
         return make_run(task, contender.strategy, contender.rounds, seed, model, contender.options)
     # A baseline needs a model and a seed; transfer also samples and a rate, like TinyReptile.
-    options = contender.options if contender.strategy == "transfer" else {}
-    return make_run(task, "tiny_reptile", max(1, contender.rounds), seed, model, options)
-
-
-def _settings(contender: Contender, settings: EvaluationSettings) -> EvaluationSettings:
-    """How to test: alike for all, but training from scratch may have its own rate and passes."""
-    return replace(settings, **contender.options) if contender.strategy == "local" else settings
+    rounds = max(1, contender.rounds)
+    return make_run(task, "tiny_reptile", rounds, seed, model, contender.options)
 
 
 def _check_shots(task: Task, settings: EvaluationSettings, shots: tuple[int, ...]) -> None:

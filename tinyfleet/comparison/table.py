@@ -17,6 +17,7 @@ from tinyfleet.comparison.experiment import Experiment
 from tinyfleet.comparison.jobs import Job, JobResult, Point
 from tinyfleet.comparison.pooled import Pooled, deviation, pool
 from tinyfleet.energy import Deployment, EnergyModels, Estimate, Workload, estimate, plan_workload
+from tinyfleet.evaluation import layers_in_words
 from tinyfleet.learner.memory import memory_needed, needs_gradient, stored_samples
 from tinyfleet.learner.targets import board_memory_needed
 from tinyfleet.strategies.plan import Phase, TrainingPlan
@@ -115,13 +116,19 @@ def make_table(experiment: Experiment, finished: Finished, models: EnergyModels)
         classifies=spec.loss == "softmax_cross_entropy",
         classes=spec.outputs,
         model=f"{spec.name} ({spec.parameter_count:,} parameters)",
-        test=vars(next((j for j, _ in finished if j.rounds), first).settings),
+        test=vars(_usual(experiment, finished).settings),
         seeds=experiment.seeds,
         target=experiment.target,
         deployments=models.deployments,
         drawn=names.index(wanted),
         rows=tuple(rows),
     )
+
+
+def _usual(experiment: Experiment, finished: Finished) -> Job:
+    """A job that adapts as the experiment says, or the first where each has its own way."""
+    usual = {contender.label for contender in experiment.contenders if not contender.adapt}
+    return next((job for job, _ in finished if job.label in usual), finished[0][0])
 
 
 def device_memory(job: Job) -> int:
@@ -172,11 +179,15 @@ def _row(own: Finished, experiment: Experiment, models: EnergyModels) -> Row:
 
 
 def _own_way(job: Job, experiment: Experiment) -> str:
-    """In words, for the baseline that may choose."""
+    """In words, for those whose `adapt` says so."""
     (own,) = (c for c in experiment.contenders if c.label == job.label)
-    if own.strategy != "local" or not own.options:
-        return ""
-    return f"{job.settings.passes} passes at rate {job.settings.rate:g}"
+    return adaptation(vars(job.settings)) if own.adapt else ""
+
+
+def adaptation(settings: Mapping[str, Any]) -> str:
+    """How devices adapt, from the fields of `EvaluationSettings`, in words."""
+    layers = layers_in_words(settings["last_layers"])
+    return f"{settings['passes']} passes at rate {settings['rate']:g}{layers}"
 
 
 Price = Callable[[Point], tuple[Estimate, ...]]

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 from tinyfleet.comparison.pooled import Pooled
-from tinyfleet.comparison.table import Row, Table
+from tinyfleet.comparison.table import Row, Table, adaptation
 
 _LEGEND = (
     "After adaptation: mean and 95 % interval over the problems of all seeds. Between seeds: "
@@ -134,7 +134,7 @@ def markdown(table: Table, command: str) -> str:
         f"# {table.title}",
         (
             f"{table.task}, {table.model}; {ways}{test['shots']}-shot {score} on "
-            f"{test['tasks']:,} unseen problems, {test['passes']} passes at rate {test['rate']:g}; "
+            f"{test['tasks']:,} unseen problems, {adaptation(test)}; "
             f"seeds {seeds}. Made by `{command}`."
         ),
         _markdown_table(*main_cells(table)),

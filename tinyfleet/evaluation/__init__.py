@@ -1,6 +1,20 @@
 """Adapt-then-test on problems that training never draws."""
 
-from tinyfleet.evaluation.adaptation import CurvePoint, Evaluation, EvaluationSettings, evaluate
+from tinyfleet.evaluation.adaptation import (
+    CurvePoint,
+    Evaluation,
+    EvaluationSettings,
+    evaluate,
+    layers_in_words,
+)
 from tinyfleet.evaluation.score import Interval, Score
 
-__all__ = ["CurvePoint", "Evaluation", "EvaluationSettings", "Interval", "Score", "evaluate"]
+__all__ = [
+    "CurvePoint",
+    "Evaluation",
+    "EvaluationSettings",
+    "Interval",
+    "Score",
+    "evaluate",
+    "layers_in_words",
+]

@@ -2,7 +2,8 @@
 
 Each problem starts from its own copy of the parameters, is learned online (one sample at a time, in
 `passes` passes over its support set) and is tested on its query set before and after. All layers
-learn.
+learn, or only the last ones (`last_layers`; the body is frozen then, as in TinyOL, Ren, Anicic and
+Runkler, arXiv 2103.08295).
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import numpy as np
 from tinyfleet.errors import InvalidInput, unknown_name
 from tinyfleet.evaluation.score import Result, Score, score
 from tinyfleet.learner.protocol import Learner, Samples
-from tinyfleet.model.spec import Parameters
+from tinyfleet.model.spec import MAX_LAYERS, ModelSpec, Parameters
 from tinyfleet.randomness import Purpose, RandomStream
 from tinyfleet.strategies.plan import Phase
 from tinyfleet.tasks.base import FewShotProblem, Task, check_shots
@@ -34,7 +35,7 @@ class EvaluationSettings:
     tasks: problems, 1 to 1,000,000. shots, queries: support and query samples, per class for a
     classifier. passes: over the support set, 1 to 1,000. rate: of the online steps. seed: 0 to
     2**63 - 1, determines the problems. curve_tasks: the first so many problems are also tested
-    after each pass.
+    after each pass. last_layers: how many of the last layers with parameters learn; 0: all layers.
     """
 
     tasks: int = 1000
@@ -44,11 +45,12 @@ class EvaluationSettings:
     rate: float = 0.01
     seed: int = 0
     curve_tasks: int = 100
+    last_layers: int = 0
 
     def __post_init__(self) -> None:
         check_shots(self.shots, self.queries)
         bounds = {"tasks": (1, MAX_TASKS), "passes": (1, MAX_PASSES), "seed": (0, 2**63 - 1)}
-        bounds["curve_tasks"] = (0, MAX_TASKS)
+        bounds |= {"curve_tasks": (0, MAX_TASKS), "last_layers": (0, MAX_LAYERS)}
         for name, (low, high) in bounds.items():
             if not low <= getattr(self, name) <= high:
                 raise InvalidInput(f"{name} must be {low} to {high}, got {getattr(self, name)}")
@@ -65,9 +67,29 @@ class EvaluationSettings:
         given = {name: value for name, value in chosen.items() if value is not None}
         return cls(**{**task.recommended_evaluation, **given})
 
+    def trainable(self, spec: ModelSpec) -> tuple[str, ...]:
+        """The layers of `spec` that learn, as a `Phase` names them: none named means all.
+
+        Raises InvalidInput when the model has fewer layers with parameters than `last_layers`.
+        """
+        layers = spec.trainable_layers
+        if self.last_layers > len(layers):
+            raise InvalidInput(
+                f"last_layers must be 0 to {len(layers)}, the layers of model '{spec.name}' with "
+                f"parameters, got {self.last_layers}"
+            )
+        return layers[len(layers) - self.last_layers :] if self.last_layers else ()
+
     def quick(self) -> EvaluationSettings:
         """The same on the first 100 problems at most and without a curve, for tests on the way."""
         return replace(self, tasks=min(self.tasks, QUICK_TASKS), curve_tasks=0)
+
+
+def layers_in_words(last_layers: int) -> str:
+    """What to add to passes and rate: nothing where all layers learn."""
+    if not last_layers:
+        return ""
+    return f", last {'layer' if last_layers == 1 else f'{last_layers} layers'} only"
 
 
 @dataclass(frozen=True)
@@ -120,6 +142,7 @@ def evaluate(
     The same seed gives the same result. on_problem: called with the number of problems done.
     """
     start = learner.spec.check_parameters(parameters)
+    settings.trainable(learner.spec)
     trails: list[list[Result]] = []
     steps = 0
     for index, problem in enumerate(evaluation_problems(task, settings)):
@@ -149,16 +172,22 @@ def adaptation_trail(
     parts = [1] * settings.passes if each_pass else [settings.passes]
     finite = True
     for passes in parts:
-        finite = finite and adapt(learner, adapted, problem.support, settings.rate, passes)
+        finite = finite and adapt(learner, adapted, problem.support, settings, passes)
         trail.append(_test(learner, adapted, problem.query) if finite else _lost(trail[0]))
     return trail
 
 
 def adapt(
-    learner: Learner, parameters: Parameters, support: Samples, rate: float, passes: int
+    learner: Learner,
+    parameters: Parameters,
+    support: Samples,
+    settings: EvaluationSettings,
+    passes: int,
 ) -> bool:
     """Learn the support set online, in place; False when training diverged."""
-    return learner.train(parameters, support, Phase(len(support), rate, 1, passes)).finite
+    layers = settings.trainable(learner.spec)
+    phase = Phase(len(support), settings.rate, passes=passes, trainable=layers)
+    return learner.train(parameters, support, phase).finite
 
 
 def _test(learner: Learner, parameters: Parameters, query: Samples) -> Result:

@@ -232,7 +232,7 @@ def _adapted(
 ) -> Parameters:
     """Parameters adapted to a problem; those from before where training diverged."""
     adapted = parameters.copy()
-    finite = adapt(learner, adapted, problem.support, settings.rate, settings.passes)
+    finite = adapt(learner, adapted, problem.support, settings, settings.passes)
     return adapted if finite else parameters
 
 

@@ -29,7 +29,7 @@ options = { samples = 16 }
 [[strategies]]
 label = "from scratch"
 strategy = "local"
-options = { rate = 0.0003 }
+adapt = { rate = 0.0003 }
 """
 TABLES = ("table.md", "table.csv", "table.json")
 pytestmark = pytest.mark.slow  # each comparison starts processes

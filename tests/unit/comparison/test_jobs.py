@@ -43,7 +43,7 @@ strategy = "transfer"
 options = { samples = 4, inner_rate = 0.01 }
 [[strategies]]
 strategy = "local"
-options = { rate = 0.001, passes = 3 }
+adapt = { rate = 0.001, passes = 3 }
 """
 
 
@@ -120,6 +120,15 @@ def test_the_baseline_local_is_the_untrained_model_adapted_in_its_own_way(tmp_pa
     score = evaluate(learner, job.run.initial_parameters(), TASK, job.settings).after
     result = do(job, tmp_path)
     assert [point.after.value for point in result.points] == [score.loss]
+
+
+def test_any_strategy_may_adapt_in_its_own_way(tmp_path):
+    text = EXPERIMENT.replace("samples = 16 }", "samples = 16 }\nadapt = { last_layers = 1 }")
+    job = jobs(text)[0]
+    assert job.settings == replace(jobs()[0].settings, last_layers=1)
+    assert do(job, tmp_path / "own").points != do(jobs()[0], tmp_path / "usual").points
+    with pytest.raises(InvalidInput, match="last_layers must be 0 to 3"):
+        jobs(text.replace("last_layers = 1", "last_layers = 4"))
 
 
 def test_the_baseline_transfer_is_one_online_stream_over_mixed_problems(tmp_path):

@@ -8,12 +8,14 @@ import pytest
 
 from tinyfleet.errors import InvalidInput
 from tinyfleet.evaluation import EvaluationSettings, evaluate
-from tinyfleet.evaluation.adaptation import evaluation_problems
+from tinyfleet.evaluation.adaptation import adapt, evaluation_problems
 from tinyfleet.learner import make_learner
 from tinyfleet.learner.protocol import Samples
+from tinyfleet.model.initialization import initial_parameters
 from tinyfleet.model.layers import Dense
 from tinyfleet.model.spec import ModelSpec
 from tinyfleet.randomness import RandomStream
+from tinyfleet.run import fitting_model
 from tinyfleet.tasks import FewShotProblem, make_task
 
 SINE = make_task("sine", {})
@@ -82,6 +84,36 @@ def test_accuracy_rises_from_chance_to_all():
     assert result.after.accuracy == 1.0
     assert result.before.loss == pytest.approx(math.log(2))
     assert result.after.loss < 0.5
+
+
+def test_only_the_last_layers_learn_where_the_settings_say_so():
+    spec = fitting_model(SINE, "mlp_32")
+    learner, start = make_learner(spec), initial_parameters(spec, 1)
+    problem = next(evaluation_problems(SINE, EvaluationSettings(tasks=1, shots=5)))
+    for count in (1, 2):
+        adapted = start.copy()
+        settings = EvaluationSettings(passes=1, last_layers=count)
+        assert adapt(learner, adapted, problem.support, settings, 1)
+        frozen = [p for p in spec.placed if p.trainable][:-count]
+        learned = [p for p in spec.placed if p.trainable][-count:]
+        assert all(same(adapted, start, layer) for layer in frozen)
+        assert not any(same(adapted, start, layer) for layer in learned)
+    all_of_them, named = (
+        evaluate(learner, start, SINE, EvaluationSettings(tasks=3, last_layers=count))
+        for count in (0, len(spec.trainable_layers))
+    )
+    assert all_of_them.after == named.after
+    assert named.to_document()["settings"]["last_layers"] == len(spec.trainable_layers)
+
+
+def same(one, two, layer):
+    return np.array_equal(one[layer.start : layer.stop], two[layer.start : layer.stop])
+
+
+def test_more_last_layers_than_the_model_has_are_refused():
+    settings = EvaluationSettings(tasks=1, last_layers=2)
+    with pytest.raises(InvalidInput, match=r"last_layers must be 0 to 1, the layers of .*line.*2"):
+        evaluate(make_learner(LINE), zeros(LINE), Slopes(), settings)
 
 
 def test_the_same_seed_gives_the_same_result_and_another_does_not():
@@ -158,6 +190,8 @@ def test_a_task_recommends_and_the_user_decides():
         {"seed": -1},
         {"seed": 2**63},
         {"curve_tasks": -1},
+        {"last_layers": -1},
+        {"last_layers": 65},
         {"rate": 0.0},
         {"rate": math.nan},
         {"rate": 11.0},
