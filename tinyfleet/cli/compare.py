@@ -74,7 +74,8 @@ def command(
 
     The file names the strategies; docs/results.md shows some. What is finished is kept: the same
     command goes on where it was stopped. A strategy that diverges is named and the others go on;
-    the command then ends with 4. Baselines beside the strategies: local, transfer.
+    the command then ends with 4. Baselines beside the strategies: local, transfer,
+    tiny_ol.
     """
     experiment = load_experiment(file)
     experiment = experiment.quick() if quick else experiment

@@ -5,6 +5,7 @@ A worker ends with its parent, however that ended, so that two processes never w
 
 from __future__ import annotations
 
+import functools
 import multiprocessing
 import os
 import queue
@@ -86,8 +87,8 @@ def _do(job: Job) -> JobResult:
         _worker.task = make_task(setting.task, setting.task_options, setting.data)
     store = Store(setting.folder)
     says = _Says(job.name)
-    learner = make_learner(job.run.model, setting.engine)
-    result = run_job(job, _worker.task, learner, store, says)
+    learner_of = functools.partial(make_learner, engine=setting.engine)
+    result = run_job(job, _worker.task, learner_of, store, says)
     store.finish(job, result)
     return result
 

@@ -43,9 +43,14 @@ from tinyfleet.strategies.base import MAX_ROUNDS
 
 BASELINES = {
     "local": "no fleet at all: adapts the run's random initialization",
-    "transfer": "one model trained online on samples of all problems mixed, gathered in one place",
+    "transfer": "trained in one place on samples of all training classes; the device adapts it all",
+    "tiny_ol": "the same, but on the device only the last layer learns",
 }
-BASELINE_OPTIONS: dict[str, tuple[str, ...]] = {"local": (), "transfer": ("samples", "inner_rate")}
+BASELINE_OPTIONS: dict[str, tuple[str, ...]] = {
+    "local": (),
+    "transfer": ("samples", "inner_rate"),
+    "tiny_ol": ("samples", "inner_rate"),
+}
 MAX_FILE_BYTES = 64 * 1024
 MAX_STRATEGIES = 32  # our choice, like the other bounds here
 MAX_SEEDS = 100
@@ -187,6 +192,8 @@ def _contender(entry: Any, rounds: int, every: int) -> Contender:
     if tests and own // tests > MAX_TESTS:
         raise InvalidInput(f"test_every = {tests} makes more than {MAX_TESTS} tests: test less")
     adapt = _evaluation("adapt", entry.get("adapt", {}), _ADAPT_KEYS)
+    if strategy == "tiny_ol":
+        adapt = {"last_layers": 1} | adapt
     return Contender(label, strategy, own, tests, options, adapt)
 
 

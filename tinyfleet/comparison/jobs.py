@@ -8,23 +8,25 @@ flags. It says what it does as it does it, and a diverging job ends with a resul
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Protocol
 
-import numpy as np
-
+from tinyfleet.comparison.baselines import (
+    PRETRAINED,
+    given_to_devices,
+    pretrain,
+    pretraining_run,
+)
 from tinyfleet.comparison.experiment import Contender, Experiment
 from tinyfleet.errors import Diverged
 from tinyfleet.evaluation import Evaluation, EvaluationSettings, Score, evaluate
 from tinyfleet.evaluation.adaptation import evaluation_problems
-from tinyfleet.learner.protocol import Learner, Samples
+from tinyfleet.learner.protocol import Learner
 from tinyfleet.model import ModelSpec
 from tinyfleet.model.spec import Parameters, parameters_sha256
-from tinyfleet.run import RunSpec, make_run, training_samples
+from tinyfleet.run import RunSpec, make_run
 from tinyfleet.simulation import RoundReport, simulate
-from tinyfleet.simulation.federation import MAX_DIVERGED_ROUNDS
-from tinyfleet.strategies.base import delta_of
-from tinyfleet.strategies.plan import Phase
 from tinyfleet.tasks import Task
 
 _KEPT_PARTS = 20  # our choice: how often a job keeps its state, beside each test
@@ -33,9 +35,10 @@ _EARLY_PART = 0.25  # our choice: of its rounds, in which a run need not be good
 
 @dataclass(frozen=True)
 class Job:
-    """label, seed: which. baseline: None, `local` or `transfer`. rounds: 0 for `local`.
+    """label, seed: which. baseline: None, or one of `BASELINES`. rounds: 0 for `local`.
 
-    run: of a baseline, what gives the model, the seed and (`transfer`) samples and rate.
+    run: of a baseline, what gives the model, the seed and, where it trains, samples and rate.
+    trained: `run`, but of a baseline that trains with the model which that takes.
     """
 
     name: str
@@ -43,6 +46,7 @@ class Job:
     baseline: str | None
     rounds: int
     run: RunSpec
+    trained: RunSpec
     settings: EvaluationSettings
     test_every: int
     shots: tuple[int, ...]
@@ -128,6 +132,9 @@ class Keeper(Protocol):
     def keep(self, job: Job, progress: Progress) -> None: ...
 
 
+LearnerOf = Callable[[ModelSpec], Learner]
+
+
 class Watcher(Protocol):
     """Who is told what a job does, as it does it."""
 
@@ -142,39 +149,58 @@ def make_jobs(experiment: Experiment, task: Task, model: ModelSpec | str | None)
     """All jobs, the seeds of the first strategy first; raises InvalidInput on bad options."""
     settings = EvaluationSettings.for_task(task, **experiment.test)
     _check_shots(task, settings, experiment.shots)
-    jobs = tuple(
-        Job(
-            name=f"{number + 1:02d}-{_slug(contender.label)}-seed-{seed}",
-            label=contender.label,
-            baseline=contender.strategy if contender.baseline else None,
-            rounds=contender.rounds,
-            run=_run(contender, task, seed, model),
-            settings=replace(settings, **contender.adapt),
-            test_every=contender.test_every,
-            shots=experiment.shots,
-        )
+    return tuple(
+        _make_job(experiment, number, contender, seed, task, settings, model)
         for number, contender in enumerate(experiment.contenders)
         for seed in experiment.seeds
     )
-    for job in jobs:
-        job.settings.trainable(job.run.model)
-    return jobs
 
 
-def run_job(job: Job, task: Task, learner: Learner, keeper: Keeper, watcher: Watcher) -> JobResult:
+def _make_job(
+    experiment: Experiment,
+    number: int,
+    contender: Contender,
+    seed: int,
+    task: Task,
+    settings: EvaluationSettings,
+    model: ModelSpec | str | None,
+) -> Job:
+    run = _run(contender, task, seed, model)
+    settings = replace(settings, **contender.adapt)
+    settings.trainable(run.model)
+    return Job(
+        name=f"{number + 1:02d}-{_slug(contender.label)}-seed-{seed}",
+        label=contender.label,
+        baseline=contender.strategy if contender.baseline else None,
+        rounds=contender.rounds,
+        run=run,
+        trained=pretraining_run(run, task) if contender.strategy in PRETRAINED else run,
+        settings=settings,
+        test_every=contender.test_every,
+        shots=experiment.shots,
+    )
+
+
+def run_job(
+    job: Job, task: Task, learner_of: LearnerOf, keeper: Keeper, watcher: Watcher
+) -> JobResult:
     """Do a job, from where the keeper says it stands, to its end."""
     progress = keeper.begin(job)
+    learner = learner_of(job.run.model)
     course = _Course(job, task, learner, keeper, watcher, progress)
     parameters = progress.parameters
     if parameters is None:
-        parameters = job.run.initial_parameters()
+        parameters = job.trained.initial_parameters()
         course.test(parameters)
     try:
         if job.baseline is None:
             result = simulate(job.run, task, learner, course.round, parameters, progress.version)
             parameters = result.parameters
-        elif job.baseline == "transfer":
-            parameters = _transfer(job, task, learner, course, parameters)
+        elif job.rounds:
+            trainer = learner_of(job.trained.model)
+            parameters = pretrain(
+                job.trained, task, trainer, course.round, parameters, progress.version
+            )
     except Diverged as error:
         return _failed(course, parameters, str(error))
     return _finished(job, task, learner, course, parameters)
@@ -224,7 +250,8 @@ class _Course:
         settings = self._job.settings
         if not last:
             settings = replace(settings, curve_tasks=0)
-        evaluation = evaluate(self._learner, parameters, self._task, settings)
+        given = _given(self._job, parameters)
+        evaluation = evaluate(self._learner, given, self._task, settings)
         point = self._point(evaluation)
         self.progress.points.append(point)
         self._watcher.tested(point)
@@ -268,21 +295,27 @@ def _finished(
     job: Job, task: Task, learner: Learner, course: _Course, parameters: Parameters
 ) -> JobResult:
     """The last test, with the adaptation curve over numbers of samples."""
+    given = _given(job, parameters)
     if job.rounds:
         before = course.test(parameters, last=True).before
     else:  # tested already, at the beginning which is its end
-        before = evaluate(learner, parameters, task, replace(job.settings, curve_tasks=0)).before
+        before = evaluate(learner, given, task, replace(job.settings, curve_tasks=0)).before
     shots = []
     for count in job.shots:
         settings = replace(job.settings, shots=count, curve_tasks=0)
-        score = evaluate(learner, parameters, task, settings).after
+        score = evaluate(learner, given, task, settings).after
         shots.append((count, Measured.of(score, settings.tasks)))
     return JobResult(
         points=tuple(course.progress.points),
         before=Measured.of(before, job.settings.tasks),
         shots=tuple(shots),
-        parameters_sha256=parameters_sha256(parameters),
+        parameters_sha256=parameters_sha256(given),
     )
+
+
+def _given(job: Job, parameters: Parameters) -> Parameters:
+    """What a device adapts, of what is trained."""
+    return given_to_devices(job.run, job.trained.model, parameters)
 
 
 def _failed(course: _Course, parameters: Parameters, why: str) -> JobResult:
@@ -290,39 +323,10 @@ def _failed(course: _Course, parameters: Parameters, why: str) -> JobResult:
     return JobResult(tuple(done.points), None, (), parameters_sha256(parameters), why, done.version)
 
 
-def _transfer(
-    job: Job, task: Task, learner: Learner, course: _Course, parameters: Parameters
-) -> Parameters:
-    """Online SGD over samples that each come from a problem of their own.
-
-    A round has as many samples as a device of TinyReptile has in its own, so that rounds compare.
-    """
-    options = job.run.strategy_options
-    count, rate = int(options["samples"]), float(options["inner_rate"])
-    model, lost = parameters.copy(), 0
-    for index in range(course.progress.version, job.rounds):
-        trained = model.copy()
-        done = learner.train(trained, _mixed(task, job.seed, index, count), Phase(count, rate))
-        delta = delta_of(trained, model, done.finite)
-        lost = 0 if delta is not None else lost + 1
-        model = model if delta is None else model + delta
-        course.round(RoundReport(index, done.loss, int(delta is None), model, count, 0, 0))
-        if lost >= MAX_DIVERGED_ROUNDS:
-            raise Diverged(f"training diverged in {lost} rounds in a row: lower inner_rate")
-    return model
-
-
-def _mixed(task: Task, seed: int, round: int, count: int) -> Samples:
-    """One sample of each of `count` problems."""
-    parts = [training_samples(task, seed, round, slot, 1) for slot in range(count)]
-    inputs, targets = ([getattr(part, name) for part in parts] for name in ("inputs", "targets"))
-    return Samples(np.concatenate(inputs), np.concatenate(targets))
-
-
 def _run(contender: Contender, task: Task, seed: int, model: ModelSpec | str | None) -> RunSpec:
     if not contender.baseline:
         return make_run(task, contender.strategy, contender.rounds, seed, model, contender.options)
-    # A baseline needs a model and a seed; transfer also samples and a rate, like TinyReptile.
+    # A baseline needs a model and a seed; one that trains also samples and a rate, as TinyReptile.
     rounds = max(1, contender.rounds)
     return make_run(task, "tiny_reptile", rounds, seed, model, contender.options)
 

@@ -89,7 +89,7 @@ class Store:
             points = [point_from_document(entry) for entry in document["points"]]
         except (KeyError, TypeError, ValueError):
             raise _damaged(path) from None
-        if checkpoint.run != job.run:
+        if checkpoint.run != job.trained:
             raise _damaged(path)
         return Progress(checkpoint.version, checkpoint.parameters, points=points, **counts)
 
@@ -97,7 +97,7 @@ class Store:
         if progress.parameters is None:
             return
         version = progress.version
-        checkpoint = Checkpoint(job.run, job.name[:128], version, progress.parameters)
+        checkpoint = Checkpoint(job.trained, job.name[:128], version, progress.parameters)
         save_checkpoint(self._checkpoint(job, version), checkpoint)
         document = {"version": version} | {name: getattr(progress, name) for name in _COUNTS}
         document["points"] = [point_to_document(point) for point in progress.points]
@@ -130,7 +130,7 @@ def experiment_document(jobs: Sequence[Job], task: Task) -> dict[str, Any]:
                 "label": job.label,
                 "baseline": job.baseline,
                 "rounds": job.rounds,
-                "run": run_to_document(job.run),
+                "run": run_to_document(job.trained),
                 "test": asdict(job.settings),
                 "test_every": job.test_every,
                 "shots": list(job.shots),

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from tinyfleet.errors import InvalidInput, unknown_name
-from tinyfleet.tasks.base import FewShotProblem, Task, TaskOutline
+from tinyfleet.tasks.base import FewShotProblem, Task, TaskOutline, TrainingClasses
 from tinyfleet.tasks.own import OwnTask, make_own, own_tasks
 
 
@@ -105,6 +105,7 @@ __all__ = [
     "OwnTask",
     "Task",
     "TaskOutline",
+    "TrainingClasses",
     "make_task",
     "outline_task",
     "task_names",

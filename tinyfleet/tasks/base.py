@@ -6,7 +6,7 @@ problems that training never sees. A draw takes all its randomness from the stre
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
@@ -24,6 +24,18 @@ class FewShotProblem:
 
     support: Samples
     query: Samples
+
+
+@dataclass(frozen=True)
+class TrainingClasses:
+    """All that a task trains on as one classification: what a baseline without problems learns.
+
+    count: of the classes, from 2. draw: `draw(stream, n)` gives n samples, each of a class drawn at
+    random, all classes alike; targets are one-hot rows `(n, count)`.
+    """
+
+    count: int
+    draw: Callable[[RandomStream, int], Samples]
 
 
 class TaskOutline(Protocol):
@@ -55,6 +67,14 @@ class TaskOutline(Protocol):
 
 class Task(TaskOutline, Protocol):
     """A distribution of problems. Implementations are immutable after construction."""
+
+    @property
+    def training_classes(self) -> TrainingClasses | None:
+        """The classes that training problems are made of; None where outputs mean the same in all.
+
+        (Then samples of all problems mixed are one problem, as they are.)
+        """
+        ...
 
     def training_samples(self, stream: RandomStream, count: int) -> Samples:
         """`count` samples, in the order a device meets them, of one problem drawn for training."""

@@ -25,7 +25,14 @@ class Batch:
 
     def samples(self, inputs: Floats, ways: int) -> Samples:
         """With `inputs` `(count, values)` and one-hot targets `(count, ways)`."""
-        return Samples(inputs, np.eye(ways, dtype=np.float32)[self.labels])
+        return Samples(inputs, one_hot(self.labels, ways))
+
+
+def one_hot(labels: Numbers, ways: int) -> Floats:
+    """`(len(labels), ways)`: 1 at each label, else 0."""
+    targets = np.zeros((len(labels), ways), np.float32)
+    targets[np.arange(len(labels)), labels] = 1.0
+    return targets
 
 
 def draw_training(stream: RandomStream, classes: Sequence[Numbers], ways: int, count: int) -> Batch:
@@ -41,6 +48,14 @@ def draw_training(stream: RandomStream, classes: Sequence[Numbers], ways: int, c
         order = stream.permutation(len(members))
         chosen.append(members[order[np.arange(each) % len(members)]])
     return _shuffled(stream, np.stack(chosen), count)
+
+
+def draw_labelled(stream: RandomStream, classes: Sequence[Numbers], count: int) -> Batch:
+    """`count` samples, each of a class drawn at random and then drawn from that class."""
+    labels = stream.integers(count, len(classes))
+    ranks = stream.uniform(count) * np.array([len(classes[label]) for label in labels.tolist()])
+    pairs = zip(labels.tolist(), ranks.astype(np.int64).tolist(), strict=True)
+    return Batch(np.array([classes[label][rank] for label, rank in pairs], np.int64), labels)
 
 
 def draw_evaluation(

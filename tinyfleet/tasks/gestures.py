@@ -24,11 +24,12 @@ from tinyfleet.errors import InvalidInput, unknown_name
 from tinyfleet.learner.protocol import Floats, Samples
 from tinyfleet.model.layers import Shape
 from tinyfleet.randomness import RandomStream
-from tinyfleet.tasks.base import FewShotProblem
+from tinyfleet.tasks.base import FewShotProblem, TrainingClasses
 from tinyfleet.tasks.classes import (
     Numbers,
     check_ways,
     draw_evaluation,
+    draw_labelled,
     draw_training,
     problem_of,
 )
@@ -98,10 +99,18 @@ class Gestures(GesturesOutline):
         batch = draw_training(stream, self._training, self.outputs, count)
         return batch.samples(self._inputs(batch.numbers), self.outputs)
 
+    @property
+    def training_classes(self) -> TrainingClasses:
+        return TrainingClasses(len(self._training), self._labelled)
+
     def evaluation_problem(self, stream: RandomStream, shots: int, queries: int) -> FewShotProblem:
         batches = draw_evaluation(stream, self._evaluation, self.outputs, shots, queries)
         support, query = (self._inputs(batch.numbers) for batch in batches)
         return problem_of(batches, (support, query), self.outputs)
+
+    def _labelled(self, stream: RandomStream, count: int) -> Samples:
+        batch = draw_labelled(stream, self._training, count)
+        return batch.samples(self._inputs(batch.numbers), len(self._training))
 
     def _inputs(self, numbers: Numbers) -> Floats:
         """Exact in float32: multiples of 1/64."""

@@ -25,11 +25,12 @@ from tinyfleet.errors import InvalidInput, unknown_name
 from tinyfleet.learner.protocol import Floats, Samples
 from tinyfleet.model.layers import Shape
 from tinyfleet.randomness import RandomStream
-from tinyfleet.tasks.base import FewShotProblem
+from tinyfleet.tasks.base import FewShotProblem, TrainingClasses
 from tinyfleet.tasks.classes import (
     Numbers,
     check_ways,
     draw_evaluation,
+    draw_labelled,
     draw_training,
     problem_of,
 )
@@ -108,10 +109,8 @@ class Keywords(KeywordsOutline):
         training = [by_word[word] for word in self.training_words]
         speakers = [clip.speaker for clip in clips]
         owners = _by_speaker(speakers, training, ways) if per_speaker else [training]
-        # A clip played backwards has the number of the clip plus how many there are.
-        self._owners = [
-            words + [word + len(clips) for word in words] if augment else words for words in owners
-        ]
+        self._owners = [_with_backwards(words, len(clips), augment) for words in owners]
+        self._words = _with_backwards(training, len(clips), augment)
         self._furthest = _FURTHEST if augment else 0
 
     @property
@@ -123,13 +122,26 @@ class Keywords(KeywordsOutline):
         """As many of each word as of any other, give or take one, in random order."""
         owner = self._owners[int(stream.integers(1, len(self._owners))[0])]
         batch = draw_training(stream, owner, self.outputs, count)
-        backwards, numbers = np.divmod(batch.numbers, len(self._features))
+        return batch.samples(self._played(stream, batch.numbers), self.outputs)
+
+    @property
+    def training_classes(self) -> TrainingClasses:
+        """The training words, and with `augment` each of them backwards."""
+        return TrainingClasses(len(self._words), self._labelled)
+
+    def _labelled(self, stream: RandomStream, count: int) -> Samples:
+        batch = draw_labelled(stream, self._words, count)
+        return batch.samples(self._played(stream, batch.numbers), len(self._words))
+
+    def _played(self, stream: RandomStream, numbers: Numbers) -> Floats:
+        """The features of clips to train on, some backwards, each moved by some frames."""
+        backwards, numbers = np.divmod(numbers, len(self._features))
         by = stream.integers(len(numbers), 2 * self._furthest + 1) - self._furthest
         frames = np.where(backwards[:, np.newaxis], FRAMES - 1 - _ORDER, _ORDER)
         frames = np.clip(frames + by[:, np.newaxis], 0, FRAMES - 1)
         inputs = self._inputs(numbers).reshape(-1, FRAMES, COEFFICIENTS)
         inputs = np.take_along_axis(inputs, frames[:, :, np.newaxis], axis=1)
-        return batch.samples(inputs.reshape(len(numbers), -1), self.outputs)
+        return inputs.reshape(len(numbers), -1)
 
     def evaluation_problem(self, stream: RandomStream, shots: int, queries: int) -> FewShotProblem:
         batches = draw_evaluation(stream, self._evaluation, self.outputs, shots, queries)
@@ -156,6 +168,11 @@ def _by(keys: list[str], numbers: Numbers) -> dict[str, Numbers]:
     for number in numbers.tolist():
         found.setdefault(keys[number], []).append(number)
     return {key: np.array(members, np.int64) for key, members in found.items()}
+
+
+def _with_backwards(words: list[Numbers], clips: int, augment: bool) -> list[Numbers]:
+    """A clip played backwards has the number of the clip plus how many there are."""
+    return words + [word + clips for word in words] if augment else words
 
 
 def _by_speaker(speakers: list[str], words: list[Numbers], ways: int) -> list[list[Numbers]]:

@@ -26,7 +26,8 @@ from tinyfleet.errors import InvalidInput, unknown_name
 from tinyfleet.learner.protocol import Samples
 from tinyfleet.model.layers import Shape
 from tinyfleet.randomness import RandomStream
-from tinyfleet.tasks.base import FewShotProblem, check_shots
+from tinyfleet.tasks.base import FewShotProblem, TrainingClasses, check_shots
+from tinyfleet.tasks.classes import one_hot
 from tinyfleet.tasks.image_store import ImageStore
 from tinyfleet.tasks.omniglot_data import SIDE, OmniglotData, open_omniglot
 
@@ -116,6 +117,18 @@ class Omniglot(OmniglotOutline):
         turns = picks % self._rotations if self._rotations > 1 else None
         return _samples(stream, self._training_images, numbers, count, turns)
 
+    @property
+    def training_classes(self) -> TrainingClasses:
+        """The characters to train on, each rotation one of its own."""
+        return TrainingClasses(sum(self._training.wanted) * self._rotations, self._labelled)
+
+    def _labelled(self, stream: RandomStream, count: int) -> Samples:
+        classes = self.training_classes.count
+        labels = stream.integers(count, classes)
+        characters, turns = np.divmod(labels, self._rotations)
+        numbers = characters * self.drawings + stream.integers(count, self.drawings)
+        return Samples(self._training_images.read(numbers, turns), one_hot(labels, classes))
+
     def evaluation_problem(self, stream: RandomStream, shots: int, queries: int) -> FewShotProblem:
         check_shots(shots, queries)
         if shots + queries > self.drawings:
@@ -201,7 +214,7 @@ def _samples(
     order = stream.permutation(count)
     labels, ranks = order % ways, order // ways
     inputs = store.read(numbers[labels, ranks], None if turns is None else turns[labels])
-    return Samples(inputs, np.eye(ways, dtype=np.float32)[labels])
+    return Samples(inputs, one_hot(labels, ways))
 
 
 def _check_ways(ways: int, most: int) -> None:

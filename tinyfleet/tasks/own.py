@@ -22,7 +22,7 @@ from tinyfleet.learner.protocol import Samples
 from tinyfleet.model.layers import Shape
 from tinyfleet.model.spec import LOSSES
 from tinyfleet.randomness import RandomStream
-from tinyfleet.tasks.base import FewShotProblem
+from tinyfleet.tasks.base import FewShotProblem, TrainingClasses
 
 VARIABLE = "TINYFLEET_TASKS"
 
@@ -44,6 +44,7 @@ class OwnTask:
     input_shape: Shape = (1, 1, 1)
     outputs: int = 1
     loss: str = "mean_squared_error"
+    training_classes: TrainingClasses | None = None
 
     def __init__(self, data: Path | None = None) -> None:
         self.data = data

@@ -17,7 +17,7 @@ from tinyfleet.learner.protocol import Floats, Samples
 from tinyfleet.model.layers import Shape
 from tinyfleet.portable import portable_sine
 from tinyfleet.randomness import RandomStream
-from tinyfleet.tasks.base import FewShotProblem, check_shots
+from tinyfleet.tasks.base import FewShotProblem, TrainingClasses, check_shots
 
 AMPLITUDES = (0.1, 5.0)
 INPUTS = (-5.0, 5.0)
@@ -50,6 +50,7 @@ class Sine:
     input_shape: Shape = (1, 1, 1)
     outputs = 1
     loss = "mean_squared_error"
+    training_classes: TrainingClasses | None = None
 
     def training_samples(self, stream: RandomStream, count: int) -> Samples:
         return self._wave(stream, count)

@@ -28,11 +28,12 @@ from tinyfleet.errors import InvalidInput
 from tinyfleet.learner.protocol import Floats, Samples
 from tinyfleet.model.layers import MAX_CHANNELS, MAX_SIDE, Shape
 from tinyfleet.randomness import RandomStream
-from tinyfleet.tasks.base import FewShotProblem, check_shots
+from tinyfleet.tasks.base import FewShotProblem, TrainingClasses, check_shots
 from tinyfleet.tasks.classes import (
     Numbers,
     check_ways,
     draw_evaluation,
+    draw_labelled,
     draw_training,
     problem_of,
 )
@@ -105,6 +106,14 @@ class Table(TableOutline):
         """
         return self._table.training_samples(stream, self.outputs, count)
 
+    @property
+    def training_classes(self) -> TrainingClasses | None:
+        """Labels without groups have them; with groups, a class is the same for everybody."""
+        table = self._table
+        if not isinstance(table, _Classes):
+            return None
+        return TrainingClasses(len(table.training), table.labelled)
+
     def evaluation_problem(self, stream: RandomStream, shots: int, queries: int) -> FewShotProblem:
         """A group with labels: `shots` and `queries` of each class that it has enough of."""
         check_shots(shots, queries)
@@ -123,6 +132,10 @@ class _Classes:
     def training_samples(self, stream: RandomStream, ways: int, count: int) -> Samples:
         batch = draw_training(stream, self.training, ways, count)
         return batch.samples(self.inputs[batch.numbers], ways)
+
+    def labelled(self, stream: RandomStream, count: int) -> Samples:
+        batch = draw_labelled(stream, self.training, count)
+        return batch.samples(self.inputs[batch.numbers], len(self.training))
 
     def evaluation_problem(
         self, stream: RandomStream, ways: int, shots: int, queries: int

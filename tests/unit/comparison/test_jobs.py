@@ -72,8 +72,7 @@ def jobs(text=EXPERIMENT):
 
 
 def do(job, folder, watcher=None):
-    learner = make_learner(job.run.model)
-    return run_job(job, TASK, learner, Store(folder), watcher or Watcher())
+    return run_job(job, TASK, make_learner, Store(folder), watcher or Watcher())
 
 
 def test_a_job_ends_where_the_simulator_does(tmp_path):
@@ -132,7 +131,8 @@ def test_any_strategy_may_adapt_in_its_own_way(tmp_path):
 
 
 def test_the_baseline_transfer_is_one_online_stream_over_mixed_problems(tmp_path):
-    job = replace(next(job for job in jobs() if job.baseline == "transfer"), rounds=2)
+    job = next(job for job in jobs() if job.baseline == "transfer")
+    job = replace(job, rounds=2, trained=replace(job.trained, rounds=2))
     learner, parameters = make_learner(job.run.model), job.run.initial_parameters()
     for index in range(2):
         for slot in range(4):

@@ -76,6 +76,16 @@ def test_training_takes_commands_and_tests_take_digits(task, known):
     assert tested == set(DIGITS)
 
 
+def test_every_training_word_is_a_class_and_its_echo_another(task, npz, known):
+    samples = task.training_classes.draw(stream(), 100)
+    words = [word for word, _ in told(samples, known)]
+    assert samples.targets.shape == (100, len(TRAINING))
+    assert [sorted(TRAINING)[label] for label in samples.targets.argmax(axis=1)] == words
+    both = make_task("keywords", {"ways": 3}, npz).training_classes
+    assert both.count == 2 * len(TRAINING)
+    assert both.draw(stream(), 10).targets.shape == (10, both.count)
+
+
 def test_validation_takes_neither_digits_nor_words_that_it_trains_on(npz, known):
     task = make_task("keywords", {"ways": 2, "split": "validation", "augment": False}, npz)
     trained, tested = set(), set()

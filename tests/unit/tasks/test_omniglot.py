@@ -164,6 +164,19 @@ def test_the_number_of_ways_is_the_number_of_outputs(npz):
     assert task.training_samples(stream(), 14).targets.sum(axis=0).tolist() == [2.0] * 7
 
 
+@pytest.mark.parametrize("rotations", [True, False])
+def test_every_turn_of_a_training_character_is_a_training_class(npz, rotations):
+    task = make_task("omniglot", {"rotations": rotations}, npz)
+    classes = task.training_classes
+    assert classes.count == CLASSES["background"] * (4 if rotations else 1)
+    samples = classes.draw(stream(), 200)
+    drawings, each = drawings_of("background"), 4 if rotations else 1
+    labels = samples.targets.argmax(axis=1).tolist()
+    for image, label in zip(samples.inputs, labels, strict=True):
+        assert found(image, drawings) == divmod(label, each)
+    assert len(set(labels)) == classes.count
+
+
 def test_validation_tests_on_every_fifth_background_alphabet_and_does_not_train_on_it(npz):
     task = make_task("omniglot", {"split": "validation", "ways": 2}, npz)
     held_out = [number for number, name in enumerate(alphabets()) if name == "E"]
