@@ -46,7 +46,7 @@ class Agent:
     def __init__(self, settings: AgentSettings) -> None:
         """Reads the agent's own data, if any; raises InvalidInput when a setting is of no use."""
         self._settings = settings
-        self._data = ProcessData(settings.data, settings.own_data)
+        self._data = ProcessData(settings.data, settings.own_data, settings.holder)
         self._members: list[Member] = []
         if not settings.no_host_training:
             host = self._host()

@@ -17,6 +17,7 @@ from tinyfleet.errors import InvalidInput
 from tinyfleet.model.spec import ModelSpec
 from tinyfleet.run import RunSpec
 from tinyfleet.tasks import Task, make_task, task_names
+from tinyfleet.tasks.holders import held_by
 
 SourceOf = Callable[[RunSpec], SampleSource]
 TrainerOf = Callable[[ModelSpec], Trainer]
@@ -45,9 +46,13 @@ class Preparation:
 class ProcessData:
     """The data of this process: its members share them, in as many threads as they like."""
 
-    def __init__(self, data: Path | None, own_data: Path | None) -> None:
-        """Reads `own_data`, if any; raises InvalidInput when they are of no use."""
+    def __init__(self, data: Path | None, own_data: Path | None, holder: int = 0) -> None:
+        """Reads `own_data`, if any; raises InvalidInput when they are of no use.
+
+        holder: whose part of a task's data its members train on; 0: whatever the slots draw.
+        """
         self._data = data
+        self._holder = holder
         self._own = load_own_data(own_data) if own_data else None
         # Runs of one task share its data, for as long as one of them is in memory.
         self._tasks: WeakValueDictionary[str, Task] = WeakValueDictionary()
@@ -70,7 +75,8 @@ class ProcessData:
         with self._reading:
             task = self._tasks.get(key)
             if task is None:
-                task = self._tasks[key] = make_task(spec.task, spec.task_options, self._data)
+                task = make_task(spec.task, spec.task_options, self._data)
+                task = self._tasks[key] = held_by(task, self._holder) if self._holder else task
             return task
 
     @property

@@ -12,6 +12,7 @@ from edge_agents.device_url import NAME, NAME_RULE, check_device, parse_device
 from tinyfleet.config import ADDRESS, Sources, check_address, load_settings, setting
 from tinyfleet.errors import InvalidInput
 from tinyfleet.logs import FORMATS, LEVELS
+from tinyfleet.tasks.holders import MAX_HOLDERS
 
 DESCRIPTION = "An edge agent: attends a coordinator, trains on this device, delivers updates."
 EXIT_CODES = (
@@ -40,6 +41,13 @@ class AgentSettings:
         None,
         help="train on this .npz (arrays inputs, targets) instead of the task's samples",
         metavar="FILE",
+    )
+    holder: int = setting(
+        0,
+        help="train on the data of this holder alone, 1 to the run's holders; 0: on whatever the "
+        "task draws, so that it does not matter who serves a slot",
+        low=0,
+        high=MAX_HOLDERS,
     )
     device: tuple[str, ...] = setting(
         (),
@@ -86,6 +94,8 @@ def load_agent_settings(sources: Sources) -> AgentSettings:
         raise InvalidInput(f"name must be {NAME_RULE}, got '{settings.name[:80]}'")
     if settings.no_host_training and not settings.device:
         raise InvalidInput("with --no-host-training something else must train: give a --device")
+    if settings.holder and settings.own_data is not None:
+        raise InvalidInput("own data are all of this device: leave --holder or --own-data out")
     _check_names(settings)
     if settings.data is not None and not settings.data.exists():
         raise InvalidInput(f"no data at {settings.data}: correct --data or {DATA_VARIABLE}")

@@ -26,22 +26,33 @@ class _Entry:
     options: tuple[str, ...]
 
 
+_DEALING = ("holders", "by", "alpha")
+
 TASKS: dict[str, _Entry] = {
     "sine": _Entry("tinyfleet.tasks.sine", "Sine", "Sine", ()),
     "omniglot": _Entry(
-        "tinyfleet.tasks.omniglot", "Omniglot", "OmniglotOutline", ("ways", "rotations", "split")
+        "tinyfleet.tasks.omniglot",
+        "Omniglot",
+        "OmniglotOutline",
+        ("ways", "rotations", "split", *_DEALING),
     ),
     "keywords": _Entry(
         "tinyfleet.tasks.keywords",
         "Keywords",
         "KeywordsOutline",
-        ("ways", "per_speaker", "split", "augment"),
+        ("ways", "per_speaker", "split", "augment", *_DEALING),
     ),
     "table": _Entry(
-        "tinyfleet.tasks.table", "Table", "TableOutline", ("input_shape", "ways", "targets")
+        "tinyfleet.tasks.table",
+        "Table",
+        "TableOutline",
+        ("input_shape", "ways", "targets", *_DEALING),
     ),
     "gestures": _Entry(
-        "tinyfleet.tasks.gestures", "Gestures", "GesturesOutline", ("ways", "rotations", "split")
+        "tinyfleet.tasks.gestures",
+        "Gestures",
+        "GesturesOutline",
+        ("ways", "rotations", "split", *_DEALING),
     ),
 }
 

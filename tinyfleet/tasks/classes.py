@@ -42,12 +42,16 @@ def draw_training(stream: RandomStream, classes: Sequence[Numbers], ways: int, c
     random order, when it has fewer than its share.
     """
     each = -(-count // ways)
-    chosen = []
-    for index in stream.choice(len(classes), ways):
-        members = classes[index]
-        order = stream.permutation(len(members))
-        chosen.append(members[order[np.arange(each) % len(members)]])
+    picks = stream.choice(len(classes), ways)
+    chosen = [some_of(stream, classes[index], each) for index in picks]
     return _shuffled(stream, np.stack(chosen), count)
+
+
+def some_of(stream: RandomStream, members: Numbers, count: int) -> Numbers:
+    """`count` of the members in random order, from the first again after the last."""
+    order = stream.permutation(len(members))
+    chosen: Numbers = members[order[np.arange(count) % len(members)]]
+    return chosen
 
 
 def draw_labelled(stream: RandomStream, classes: Sequence[Numbers], count: int) -> Batch:

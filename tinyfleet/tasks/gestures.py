@@ -13,7 +13,7 @@ and not samples.
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, ClassVar
@@ -33,11 +33,13 @@ from tinyfleet.tasks.classes import (
     draw_training,
     problem_of,
 )
+from tinyfleet.tasks.holders import Held, Holders, make_dealing
 from tinyfleet.tasks.npz import check_labels, lengths_of, read_array, reading
 from tinyfleet.tasks.strokes import POINTS, STEPS, Features, stroke_features
 
 REMEDY = "give gestures.npz with --data or TINYFLEET_DATA"
 SPLITS = ("test", "validation")
+DEALT_BY = ("dirichlet",)
 TRAINING = {"test": (0, 2, 4, 6, 8), "validation": (0, 2)}
 EVALUATION = {"test": (3, 5, 7), "validation": (4, 6, 8)}
 MAX_STROKES = 100_000  # our choice
@@ -50,7 +52,8 @@ class GesturesOutline:
     """What the task `gestures` is, without the strokes.
 
     ways: 2 or 3. rotations: whether training has turned digits too. split: `test`, or `validation`
-    to choose settings by: 0 and 2 train, 4, 6 and 8 test.
+    to choose settings by: 0 and 2 train, 4, 6 and 8 test. holders, by (`dirichlet`), alpha: see
+    `tinyfleet.tasks.holders`; a stroke's turns are its holder's, too.
     """
 
     name: ClassVar[str] = "gestures"
@@ -65,38 +68,54 @@ class GesturesOutline:
     input_shape: Shape = (1, 1, 2 * POINTS)
     loss = "softmax_cross_entropy"
 
-    def __init__(self, ways: int = 3, rotations: bool = True, split: str = "test") -> None:
+    def __init__(
+        self,
+        ways: int = 3,
+        rotations: bool = True,
+        split: str = "test",
+        holders: int = 0,
+        by: str = "",
+        alpha: float = 0.0,
+    ) -> None:
         if not isinstance(rotations, bool):
             raise InvalidInput(f"rotations must be true or false, got {rotations!r:.80}")
         if split not in SPLITS:
             raise unknown_name("split", str(split), SPLITS)
         self.outputs = check_ways(ways, _MOST_WAYS)
+        self._dealing = make_dealing(DEALT_BY, holders, by, alpha)
         self.options: Mapping[str, Any] = MappingProxyType(
-            {"ways": ways, "rotations": rotations, "split": split}
+            {"ways": ways, "rotations": rotations, "split": split, **self._dealing.options}
         )
 
 
-class Gestures(GesturesOutline):
+class Gestures(GesturesOutline, Held):
     """The task `gestures`: 64 coordinates in [-1, 1] to one of `ways` digits, cross-entropy."""
 
     def __init__(
-        self, data: Path | None, ways: int = 3, rotations: bool = True, split: str = "test"
+        self,
+        data: Path | None,
+        ways: int = 3,
+        rotations: bool = True,
+        split: str = "test",
+        holders: int = 0,
+        by: str = "",
+        alpha: float = 0.0,
     ) -> None:
-        super().__init__(ways, rotations, split)
+        super().__init__(ways, rotations, split, holders, by, alpha)
         self._features, by_digit = read_strokes(data)
         self._turns = _TURNS if rotations else 1
-        # Turn t of stroke s has the number s + t * strokes.
-        self._training = [
-            by_digit[digit] + turn * len(self._features)
-            for digit in _present(by_digit, TRAINING[split])
-            for turn in range(self._turns)
-        ]
+        digits = [by_digit[digit] for digit in _present(by_digit, TRAINING[split])]
+        self._training = self._turned(digits)
         self._evaluation = [by_digit[digit] for digit in _present(by_digit, EVALUATION[split])]
         check_ways(ways, min(len(self._training), len(self._evaluation)))
+        if self._dealing.holders:
+            held = self._dealing.deal(digits, None, -(-ways // self._turns))
+            self._held = Holders(tuple(tuple(self._turned(digits)) for digits in held))
 
     def training_samples(self, stream: RandomStream, count: int) -> Samples:
         """As many of each gesture as of any other, give or take one, in random order."""
-        batch = draw_training(stream, self._training, self.outputs, count)
+        classes = self._training if self._held is None else self._held.draw(stream)
+        batch = draw_training(stream, classes, self.outputs, count)
         return batch.samples(self._inputs(batch.numbers), self.outputs)
 
     @property
@@ -107,6 +126,11 @@ class Gestures(GesturesOutline):
         batches = draw_evaluation(stream, self._evaluation, self.outputs, shots, queries)
         support, query = (self._inputs(batch.numbers) for batch in batches)
         return problem_of(batches, (support, query), self.outputs)
+
+    def _turned(self, digits: Sequence[Numbers]) -> list[Numbers]:
+        """Each turn of each digit; turn t of stroke s has the number s + t * strokes."""
+        strokes = len(self._features)
+        return [digit + turn * strokes for digit in digits for turn in range(self._turns)]
 
     def _labelled(self, stream: RandomStream, count: int) -> Samples:
         batch = draw_labelled(stream, self._training, count)

@@ -14,7 +14,7 @@ close seconds.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, ClassVar
@@ -34,11 +34,13 @@ from tinyfleet.tasks.classes import (
     draw_training,
     problem_of,
 )
+from tinyfleet.tasks.holders import Held, Holders, make_dealing
 from tinyfleet.tasks.keywords_data import MAX_WORDS, read_clips
 from tinyfleet.tasks.mfcc import COEFFICIENTS, FRAMES, STEPS
 
 DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 SPLITS = ("test", "validation")
+DEALT_BY = ("speaker", "dirichlet")
 _VALIDATION_EVERY = 3
 _FURTHEST = 4  # frames of 20 ms that training moves a clip by; the frame at the end comes again
 _ORDER = np.arange(FRAMES)
@@ -51,7 +53,9 @@ class KeywordsOutline:
     person's, as on a device that has an owner; the clips are few then and come again. Problems to
     test on always mix the speakers (hardly anybody said a word twice). split: `test`, or
     `validation` to choose settings by: every third training word, by the alphabet, takes the place
-    of the digits and is not trained on.
+    of the digits and is not trained on. augment: whether training also moves clips in time, and
+    takes each word backwards as a word of its own. holders, by (`speaker`, `dirichlet`), alpha: see
+    `tinyfleet.tasks.holders`; `per_speaker` makes a holder of each speaker of enough words.
     """
 
     name: ClassVar[str] = "keywords"
@@ -72,6 +76,9 @@ class KeywordsOutline:
         per_speaker: bool = False,
         split: str = "test",
         augment: bool = True,
+        holders: int = 0,
+        by: str = "",
+        alpha: float = 0.0,
     ) -> None:
         for what, value in (("per_speaker", per_speaker), ("augment", augment)):
             if not isinstance(value, bool):
@@ -79,16 +86,20 @@ class KeywordsOutline:
         if split not in SPLITS:
             raise unknown_name("split", str(split), SPLITS)
         self.outputs = check_ways(ways, MAX_WORDS)
-        self.options: Mapping[str, Any] = MappingProxyType(
-            {"ways": ways, "per_speaker": per_speaker, "split": split, "augment": augment}
-        )
+        self._dealing = make_dealing(DEALT_BY, holders, by, alpha)
+        if per_speaker and holders:
+            raise InvalidInput("per_speaker makes each speaker a holder: leave it or holders out")
+        options = {"ways": ways, "per_speaker": per_speaker, "split": split, "augment": augment}
+        self.options: Mapping[str, Any] = MappingProxyType({**options, **self._dealing.options})
 
 
-class Keywords(KeywordsOutline):
+class Keywords(KeywordsOutline, Held):
     """The task `keywords`: features in [-4, 4) to one of `ways` words, cross-entropy.
 
     All clips are read at construction: half a second and half a megabyte for a thousand.
     """
+
+    _held: Holders
 
     def __init__(
         self,
@@ -97,8 +108,11 @@ class Keywords(KeywordsOutline):
         per_speaker: bool = False,
         split: str = "test",
         augment: bool = True,
+        holders: int = 0,
+        by: str = "",
+        alpha: float = 0.0,
     ) -> None:
-        super().__init__(ways, per_speaker, split, augment)
+        super().__init__(ways, per_speaker, split, augment, holders, by, alpha)
         clips = read_clips(data)
         self._features = np.stack([clip.features for clip in clips])
         words = sorted({clip.word for clip in clips})
@@ -108,26 +122,39 @@ class Keywords(KeywordsOutline):
         self._evaluation = [by_word[word] for word in self.evaluation_words]
         training = [by_word[word] for word in self.training_words]
         speakers = [clip.speaker for clip in clips]
-        owners = _by_speaker(speakers, training, ways) if per_speaker else [training]
-        self._owners = [_with_backwards(words, len(clips), augment) for words in owners]
+        held: list[Sequence[Numbers]] = [training]
+        if per_speaker:
+            held = _by_speaker(speakers, training, ways)
+        elif holders:
+            held = self._deal(training, speakers, -(-ways // (2 if augment else 1)))
+        self._held = Holders(
+            tuple(tuple(_with_backwards(words, len(clips), augment)) for words in held)
+        )
         self._words = _with_backwards(training, len(clips), augment)
         self._furthest = _FURTHEST if augment else 0
 
     @property
     def owners(self) -> int:
         """How many different devices there are: speakers of enough words, or one of all clips."""
-        return len(self._owners)
+        return len(self._held.classes)
 
     def training_samples(self, stream: RandomStream, count: int) -> Samples:
         """As many of each word as of any other, give or take one, in random order."""
-        owner = self._owners[int(stream.integers(1, len(self._owners))[0])]
-        batch = draw_training(stream, owner, self.outputs, count)
+        words = self._held.draw(stream)
+        batch = draw_training(stream, words, self.outputs, count)
         return batch.samples(self._played(stream, batch.numbers), self.outputs)
 
     @property
     def training_classes(self) -> TrainingClasses:
         """The training words, and with `augment` each of them backwards."""
         return TrainingClasses(len(self._words), self._labelled)
+
+    def _deal(
+        self, training: list[Numbers], speakers: list[str], ways: int
+    ) -> list[Sequence[Numbers]]:
+        by_speaker = self._dealing.by == "speaker"
+        each = [speakers[number] for word in training for number in word.tolist()]
+        return list(self._dealing.deal(training, each if by_speaker else None, ways))
 
     def _labelled(self, stream: RandomStream, count: int) -> Samples:
         batch = draw_labelled(stream, self._words, count)
@@ -170,18 +197,20 @@ def _by(keys: list[str], numbers: Numbers) -> dict[str, Numbers]:
     return {key: np.array(members, np.int64) for key, members in found.items()}
 
 
-def _with_backwards(words: list[Numbers], clips: int, augment: bool) -> list[Numbers]:
+def _with_backwards(words: Sequence[Numbers], clips: int, augment: bool) -> list[Numbers]:
     """A clip played backwards has the number of the clip plus how many there are."""
-    return words + [word + clips for word in words] if augment else words
+    return [*words, *(word + clips for word in words if augment)]
 
 
-def _by_speaker(speakers: list[str], words: list[Numbers], ways: int) -> list[list[Numbers]]:
+def _by_speaker(speakers: list[str], words: list[Numbers], ways: int) -> list[Sequence[Numbers]]:
     """For each speaker of at least `ways` of the words, that person's clips of each word."""
     owners: dict[str, list[Numbers]] = {}
     for members in words:
         for speaker, own in _by(speakers, members).items():
             owners.setdefault(speaker, []).append(own)
-    able = [owners[speaker] for speaker in sorted(owners) if len(owners[speaker]) >= ways]
+    able: list[Sequence[Numbers]] = [
+        owners[speaker] for speaker in sorted(owners) if len(owners[speaker]) >= ways
+    ]
     if not able:
         raise InvalidInput(f"no speaker says {ways} of the training words: leave per_speaker out")
     return able

@@ -12,7 +12,7 @@ takes the place of the evaluation alphabets, which nothing has seen when they te
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -27,11 +27,13 @@ from tinyfleet.learner.protocol import Samples
 from tinyfleet.model.layers import Shape
 from tinyfleet.randomness import RandomStream
 from tinyfleet.tasks.base import FewShotProblem, TrainingClasses, check_shots
-from tinyfleet.tasks.classes import one_hot
+from tinyfleet.tasks.classes import Numbers, one_hot, some_of
+from tinyfleet.tasks.holders import Held, Holders, make_dealing
 from tinyfleet.tasks.image_store import ImageStore
 from tinyfleet.tasks.omniglot_data import SIDE, OmniglotData, open_omniglot
 
 SPLITS = ("test", "validation")
+DEALT_BY = ("alphabet", "dirichlet")
 _VALIDATION_EVERY = 5
 _ROTATIONS = 4
 _MAX_WAYS = 1623  # characters of the whole data set
@@ -43,6 +45,8 @@ class OmniglotOutline:
     ways: classes of a problem, from 2. rotations: whether training has rotated characters too.
     split: `test`, or `validation` to choose settings by: the 5th, 10th, 15th ... of the sorted
     background alphabets take the place of the evaluation alphabets and are not trained on.
+    holders, by (`alphabet`, `dirichlet`), alpha: see `tinyfleet.tasks.holders`; a drawing's
+    rotations are its holder's, too.
     """
 
     name: ClassVar[str] = "omniglot"
@@ -67,7 +71,15 @@ class OmniglotOutline:
     input_shape: Shape = (SIDE, SIDE, 1)
     loss = "softmax_cross_entropy"
 
-    def __init__(self, ways: int = 5, rotations: bool = True, split: str = "test") -> None:
+    def __init__(
+        self,
+        ways: int = 5,
+        rotations: bool = True,
+        split: str = "test",
+        holders: int = 0,
+        by: str = "",
+        alpha: float = 0.0,
+    ) -> None:
         if not isinstance(rotations, bool):
             raise InvalidInput(f"rotations must be true or false, got {rotations!r}")
         if isinstance(ways, bool) or not isinstance(ways, int):
@@ -77,15 +89,16 @@ class OmniglotOutline:
         _check_ways(ways, _MAX_WAYS)
         self.outputs = ways
         chosen = {} if split == "test" else {"split": split}
-        options = {"ways": ways, "rotations": rotations} | chosen
+        self._dealing = make_dealing(DEALT_BY, holders, by, alpha)
+        options = {"ways": ways, "rotations": rotations, **chosen, **self._dealing.options}
         self.options: Mapping[str, Any] = MappingProxyType(options)
 
 
-class Omniglot(OmniglotOutline):
+class Omniglot(OmniglotOutline, Held):
     """The task `omniglot`: grey images to one of `ways` classes, cross-entropy.
 
-    ways: 2 to the number of characters to test on. rotations, split: as of the outline. Images to
-    train on, or to test on, are read when the first such problem is drawn.
+    ways: 2 to the number of characters to test on. The other options are those of the outline.
+    Images to train on, or to test on, are read when the first such problem is drawn.
     """
 
     def __init__(
@@ -94,12 +107,17 @@ class Omniglot(OmniglotOutline):
         ways: int = 5,
         rotations: bool = True,
         split: str = "test",
+        holders: int = 0,
+        by: str = "",
+        alpha: float = 0.0,
     ) -> None:
-        super().__init__(ways, rotations, split)
+        super().__init__(ways, rotations, split, holders, by, alpha)
         self._data: OmniglotData = open_omniglot(data)
         self._training, self._testing = _parts(self._data, split)
         _check_ways(ways, min(sum(self._training.wanted), sum(self._testing.wanted)))
         self._rotations = _ROTATIONS if rotations else 1
+        if holders:
+            self._held = Holders(self._deal())
 
     @property
     def drawings(self) -> int:
@@ -111,11 +129,33 @@ class Omniglot(OmniglotOutline):
 
         Beyond `ways * drawings` samples the drawings come again.
         """
+        if self._held is not None:
+            return self._held_samples(stream, self._held.draw(stream), count)
         classes = len(self._training_images) // self.drawings
         picks = _distinct(stream, classes * self._rotations, self.outputs)
         numbers = self._choose(stream, picks // self._rotations, -(-count // self.outputs))
         turns = picks % self._rotations if self._rotations > 1 else None
         return _samples(stream, self._training_images, numbers, count, turns)
+
+    def _held_samples(
+        self, stream: RandomStream, characters: Sequence[Numbers], count: int
+    ) -> Samples:
+        """As `training_samples`, of one holder's drawings of each character."""
+        picks = stream.choice(len(characters) * self._rotations, self.outputs)
+        which, turns = np.divmod(picks, self._rotations)
+        each = -(-count // self.outputs)
+        numbers = np.stack([some_of(stream, characters[i], each) for i in which.tolist()])
+        return _samples(stream, self._training_images, numbers, count, turns)
+
+    def _deal(self) -> tuple[tuple[Numbers, ...], ...]:
+        """For each holder, the numbers of its drawings of each character that it has any of."""
+        wanted = self._training.wanted
+        drawings = np.arange(sum(wanted) * self.drawings).reshape(-1, self.drawings)
+        alphabets = None
+        if self._dealing.by == "alphabet":
+            names = itertools.compress(self._data.alphabets("background"), wanted)
+            alphabets = [name for name in names for _ in range(self.drawings)]
+        return self._dealing.deal(list(drawings), alphabets, -(-self.outputs // self._rotations))
 
     @property
     def training_classes(self) -> TrainingClasses:

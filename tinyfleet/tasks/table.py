@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import zipfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, ClassVar
@@ -37,12 +37,14 @@ from tinyfleet.tasks.classes import (
     draw_training,
     problem_of,
 )
+from tinyfleet.tasks.holders import Held, Holders, make_dealing
 from tinyfleet.tasks.npz import has_array, read_array, reading
 
 REMEDY = "give an .npz with the arrays inputs and labels (or targets and groups) with --data"
 MAX_BYTES = 256 * 1024 * 1024  # our choice: of one array
 MAX_NAMES = 10_000  # our choice: classes, or groups
 MAX_VALUES = 65_535  # channels, or values of a vector: as of a model
+DEALT_BY = ("dirichlet",)
 _TEST_EVERY = 5
 _DEFAULT_WAYS = 5
 
@@ -53,7 +55,8 @@ class TableOutline:
     Whoever has the file need say nothing but `ways`, for labels without groups. input_shape:
     `HEIGHTxWIDTHxCHANNELS`; ways: outputs of a classifier; targets: values to predict, where
     there are no labels. A run carries them, so that those who lack the file know its shapes, and an
-    agent whose file has other ones says so.
+    agent whose file has other ones says so. holders, by (`dirichlet`), alpha: for labels without
+    groups, see `tinyfleet.tasks.holders`.
     """
 
     name: ClassVar[str] = "table"
@@ -63,26 +66,42 @@ class TableOutline:
         {"shots": 5, "queries": 5}
     )
 
-    def __init__(self, input_shape: str = "", ways: int = 0, targets: int = 0) -> None:
+    def __init__(
+        self,
+        input_shape: str = "",
+        ways: int = 0,
+        targets: int = 0,
+        holders: int = 0,
+        by: str = "",
+        alpha: float = 0.0,
+    ) -> None:
         if not input_shape or bool(ways) == bool(targets):
             raise InvalidInput(
                 f"task 'table' takes its shapes from its data: {REMEDY}, or the options "
                 "input_shape=HxWxC and ways=N (or targets=N)"
             )
         self.input_shape: Shape = _parsed_shape(input_shape)
+        self._dealing = make_dealing(DEALT_BY, holders, by, alpha)
         kind, value = ("targets", targets) if targets else ("ways", ways)
         self.outputs = check_ways(value, MAX_CHANNELS) if ways else _checked_targets(value)
         self.loss = "softmax_cross_entropy" if ways else "mean_squared_error"
         self.options: Mapping[str, Any] = MappingProxyType(
-            {"input_shape": _shape_text(self.input_shape), kind: value}
+            {"input_shape": _shape_text(self.input_shape), kind: value, **self._dealing.options}
         )
 
 
-class Table(TableOutline):
+class Table(TableOutline, Held):
     """The task `table`. The file is read at construction and held in memory as float32."""
 
     def __init__(
-        self, data: Path | None, input_shape: str = "", ways: int = 0, targets: int = 0
+        self,
+        data: Path | None,
+        input_shape: str = "",
+        ways: int = 0,
+        targets: int = 0,
+        holders: int = 0,
+        by: str = "",
+        alpha: float = 0.0,
     ) -> None:
         if data is None:
             raise InvalidInput(f"task 'table' needs its data: {REMEDY}")
@@ -92,11 +111,16 @@ class Table(TableOutline):
             raise InvalidInput(f"{data} holds inputs of {have}, not of {input_shape[:80]}")
         most = min(len(table.training), len(table.evaluation))
         if isinstance(table, _Classes):
-            super().__init__(have, ways or min(_DEFAULT_WAYS, most), targets)
+            super().__init__(have, ways or min(_DEFAULT_WAYS, most), targets, holders, by, alpha)
             check_ways(self.outputs, most)
+            if holders:
+                self._held = Holders(self._dealing.deal(table.training, None, self.outputs))
             return
+        if holders or by or alpha:
+            raise InvalidInput("a table with groups has its holders already: leave holders out")
         kind = "ways" if table.labels is not None else "targets"
-        super().__init__(have, **({"ways": ways, "targets": targets} | {kind: table.outputs}))
+        sizes = {"ways": ways, "targets": targets} | {kind: table.outputs}
+        super().__init__(have, sizes["ways"], sizes["targets"])
         if (ways or targets) not in (0, self.outputs):
             raise InvalidInput(f"{data} has {self.outputs} {kind}, not {ways or targets}")
 
@@ -104,7 +128,10 @@ class Table(TableOutline):
         """Classes: as many of each as of any other, give or take one. A group: its samples as they
         come, in random order.
         """
-        return self._table.training_samples(stream, self.outputs, count)
+        table = self._table
+        if self._held is not None and isinstance(table, _Classes):
+            table = replace(table, training=list(self._held.draw(stream)))
+        return table.training_samples(stream, self.outputs, count)
 
     @property
     def training_classes(self) -> TrainingClasses | None:

@@ -44,6 +44,8 @@ def test_data_of_the_environment_is_honoured(tmp_path: Path) -> None:
         (("--device", "ttyACM0"), "--device must be a URL like serial:"),
         (("--data", "no/such/file"), "--data or TINYFLEET_DATA"),
         (("--nmae", "x"), "--nmae"),
+        (("--holder", "-1"), "--holder must be at least 0"),
+        (("--holder", "3", "--own-data", "x.npz"), "leave --holder or --own-data out"),
     ],
 )
 def test_impossible_setting_is_refused_in_one_line(argv: tuple[str, ...], message: str) -> None:

@@ -9,13 +9,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edge_agents.preparation import ProcessData
 from edge_agents.sources import FileSource, TaskSource, load_own_data
 from tinyfleet.errors import InvalidInput
 from tinyfleet.learner.protocol import Samples
 from tinyfleet.model.builtin import builtin_model
 from tinyfleet.model.spec import ModelSpec
-from tinyfleet.run import training_samples
+from tinyfleet.run import make_run, training_samples
 from tinyfleet.tasks import make_task
+from tinyfleet.tasks.holders import held_by
 
 SINE = make_task("sine", {})
 
@@ -34,6 +36,32 @@ def test_task_source_draws_what_the_slot_learns_from() -> None:
     expected = training_samples(SINE, 9, 4, 2, 16)
     assert np.array_equal(drawn.inputs, expected.inputs)
     assert np.array_equal(drawn.targets, expected.targets)
+
+
+def test_a_holder_trains_on_its_own_data_whatever_the_slot(tmp_path: Path) -> None:
+    path = tmp_path / "table.npz"
+    inputs = np.arange(200, dtype=np.float32)[:, np.newaxis]
+    np.savez(path, inputs=inputs, labels=np.repeat(np.arange(10), 20))
+    task = make_task("table", {"ways": 2, "holders": 3, "alpha": 1}, path)
+    run = make_run(task, "tiny_reptile", 10, 4)
+    parts = []
+    for holder in (1, 2):
+        source = ProcessData(path, None, holder).for_a_member()(run)
+        own = held_by(task, holder)
+        drawn = [source.draw(index, 0, 9) for index in range(20)]
+        expected = [training_samples(own, 4, index, 0, 9) for index in range(20)]
+        assert all(
+            np.array_equal(one.inputs, other.inputs)
+            for one, other in zip(drawn, expected, strict=True)
+        )
+        parts.append({float(value) for one in drawn for value in one.inputs[:, 0]})
+    assert parts[0].isdisjoint(parts[1])
+
+
+def test_a_holder_that_a_run_does_not_have_is_refused(tmp_path: Path) -> None:
+    run = make_run(SINE, "tiny_reptile", 10, 4)
+    with pytest.raises(InvalidInput, match="task 'sine' has no holders: leave --holder out"):
+        ProcessData(None, None, 1).for_a_member()(run)
 
 
 def test_task_that_does_not_fit_the_model_is_refused() -> None:
