@@ -24,13 +24,14 @@ from tinyfleet.comparison.experiment import load_experiment
 from tinyfleet.comparison.jobs import Job, JobResult, make_jobs
 from tinyfleet.comparison.store import Store
 from tinyfleet.comparison.table import Table, make_table, table_csv, table_document
-from tinyfleet.comparison.words import markdown, short_cells
+from tinyfleet.comparison.words import markdown, short_cells, warning_lines
 from tinyfleet.energy import load_models
 from tinyfleet.errors import Diverged, InvalidInput
 from tinyfleet.files import write_whole
 from tinyfleet.tasks import Task, make_task
 
 MAX_JOBS = 256
+MAX_WARNINGS = 10  # our choice: printed after the table
 
 Done = dict[str, JobResult]
 
@@ -173,6 +174,11 @@ def _print(table: Table, folder: Path) -> None:
     print_table(*short_cells(table))
     drawn = table.deployments[table.drawn].name
     print(f"bytes and energy of all devices; energy is an estimate for {drawn}")
+    lines = warning_lines(table)
+    for line in lines[:MAX_WARNINGS]:
+        print(wrapped(f"warning: {line}"))
+    if len(lines) > MAX_WARNINGS:
+        print(f"{len(lines) - MAX_WARNINGS} more warnings are in table.md")
     names = sorted(path.name for path in folder.iterdir() if path.suffix in _SHOWN)
     note(wrapped(f"kept in {folder}: {', '.join(names)}"))
 

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
 
-from tinyfleet.cli.console import note
+from tinyfleet.cli.console import note, wrapped
 from tinyfleet.cli.job_pool import Told
 from tinyfleet.comparison.jobs import Job, JobResult, Point
 
@@ -23,7 +23,7 @@ _LABEL = 24
 
 
 class CompareProgress:
-    """Told what the jobs say, shows where they are; nothing when `quiet`."""
+    """Told what the jobs say, shows where they are; only warnings when `quiet`."""
 
     def __init__(self, jobs: Sequence[Job], done: Mapping[str, JobResult], quiet: bool) -> None:
         self._jobs = {job.name: job for job in jobs}
@@ -76,14 +76,17 @@ class CompareProgress:
         if said.kind == "begun":
             self._running.append(name)
         if said.kind == "warned":
-            self._say(f"{_name(self._jobs[name])}: {said.text}")
+            self._warn(wrapped(f"warning: {_name(self._jobs[name])}: {said.text}"))
         if said.point is not None:
             self._scores[name] = said.point
         self._versions[name] = max(said.version, self._versions.get(name, 0))
 
     def _say(self, line: str) -> None:
-        if self._quiet:
-            return
+        if not self._quiet:
+            self._warn(line)
+
+    def _warn(self, line: str) -> None:
+        """Also when quiet."""
         if self._live is not None:
             self._live.console.print(line, markup=False, highlight=False)
         else:

@@ -41,6 +41,11 @@ def note(message: str) -> None:
     print(message, file=sys.stderr, flush=True)
 
 
+def warn(message: str) -> None:
+    """What goes wrong while a command works, on stderr: also where JSON is asked for."""
+    note(wrapped(f"warning: {message}"))
+
+
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """A table on stdout: columns two spaces apart, numbers to the right.
 

@@ -63,6 +63,9 @@ def command(
     if not as_json:
         print(f"{file}: {model.name}, version {checkpoint.version:,} of {checkpoint.run.rounds:,}")
         print_evaluation(evaluation)
+        if lost := evaluation.after.diverged:
+            tasks = evaluation.settings.tasks
+            print(f"{lost:,} of {tasks:,} adaptations diverged: try a lower rate")
         return
     print_json(
         {

@@ -10,7 +10,7 @@ from typing import Self
 from tinyfleet.cli.console import note
 from tinyfleet.client import Fleet
 from tinyfleet.errors import TinyFleetError
-from tinyfleet.evaluation import Evaluation, EvaluationSettings, evaluate
+from tinyfleet.evaluation import Evaluation, EvaluationSettings, Health, evaluate
 from tinyfleet.learner.protocol import Learner
 from tinyfleet.tasks import Task
 
@@ -19,7 +19,8 @@ class LiveTests:
     """Evaluates the latest model about every `every` rounds, in a thread; 0 means never.
 
     `learner` is used by that thread alone. A test that cannot keep up is skipped; those that were
-    made are in `results`, as `(rounds done, evaluation)`. A context manager around the run.
+    made are in `results`, as `(rounds done, evaluation)`, and `health` is told of each. A context
+    manager around the run.
     """
 
     def __init__(
@@ -30,11 +31,13 @@ class LiveTests:
         learner: Learner,
         settings: EvaluationSettings,
         every: int,
+        health: Health,
     ) -> None:
         self.results: list[tuple[int, Evaluation]] = []
         self._fleet, self._run_id, self._task, self._learner = fleet, run_id, task, learner
         self._settings = settings.quick()
         self._every = every
+        self._health = health
         self._next = every
         self._wanted: queue.Queue[bool] = queue.Queue(maxsize=1)
         self._thread = threading.Thread(target=self._test_until_told, daemon=True)
@@ -67,3 +70,4 @@ class LiveTests:
                 continue
             result = evaluate(self._learner, checkpoint.parameters, self._task, self._settings)
             self.results.append((checkpoint.version, result))
+            self._health.tested(checkpoint.version, result)

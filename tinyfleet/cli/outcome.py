@@ -34,6 +34,7 @@ class Outcome:
     wall_s: seconds of the rounds alone. samples, bytes, diverged: as in
     `tinyfleet.simulation.SimulationResult`. losses: `(round, mean loss)` points over the run.
     tests: `(rounds done, evaluation)` during the run. models: of what devices and links cost.
+    warnings: what `tinyfleet.evaluation.Health` had to say.
     """
 
     run: RunSpec
@@ -48,6 +49,7 @@ class Outcome:
     losses: tuple[tuple[float, float], ...] = ()
     tests: tuple[tuple[int, Evaluation], ...] = ()
     models: EnergyModels = field(default_factory=builtin_models)
+    warnings: tuple[str, ...] = ()
 
     def estimates(self) -> tuple[Estimate, ...]:
         """Time and energy of all devices, on each deployment; a plan's work is that of round 0."""
@@ -73,6 +75,7 @@ class Outcome:
             "samples": self.samples,
             "samples_per_s": round(self.samples / self.wall_s, 1) if self.wall_s > 0 else None,
             "diverged": self.diverged,
+            "warnings": list(self.warnings),
             "energy_estimates": [one.to_document() for one in self.estimates()],
             "task_options": dict(self.run.task_options),
             "strategy_options": dict(self.run.strategy_options),
@@ -116,6 +119,8 @@ def print_outcome(outcome: Outcome) -> None:
     energy = ", ".join(f"{quantity(e.total_j, 'J')} {e.deployment}" for e in outcome.estimates())
     print(wrapped(f"energy of all devices, estimated: {energy}"))
     print_evaluation(outcome.evaluation)
+    for warning in outcome.warnings:
+        print(wrapped(f"warning: {warning}"))
     print(f"sha256 {parameters_sha256(outcome.parameters)}")
 
 
@@ -133,8 +138,6 @@ def print_evaluation(evaluation: Evaluation) -> None:
         f"passes {settings.passes}, rate {settings.rate:g}{last}; mean and 95 % interval:"
     )
     print_table(columns, [row[: len(columns)] for row in rows])
-    if lost := evaluation.after.diverged:
-        print(f"{lost:,} of {settings.tasks:,} adaptations diverged: try a lower rate")
 
 
 def make_folder(folder: Path | None) -> None:

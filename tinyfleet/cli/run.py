@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import click
 
@@ -15,6 +16,8 @@ from tinyfleet.cli.console import (
     note,
     print_json,
     print_table,
+    warn,
+    wrapped,
 )
 from tinyfleet.cli.fleet_options import (
     RUN_COLUMNS,
@@ -28,6 +31,7 @@ from tinyfleet.cli.fleet_options import (
 from tinyfleet.cli.options import RunOptions, run_options
 from tinyfleet.client import ENDED, Fleet
 from tinyfleet.errors import Refused, Unreachable
+from tinyfleet.evaluation import Health
 from tinyfleet.v1 import coordinator_pb2
 
 RECONNECT_S = 0.5
@@ -56,11 +60,12 @@ def start(run: RunOptions, watch: bool, coordinator: str, as_json: bool) -> None
     The agents have the data: give --data only to have the options checked against it.
     """
     spec = run.make_run(run.outline_task())
+    health = Health(spec.rounds, None, warn)
     with Fleet(coordinator) as fleet:
         state = fleet.create_run(spec)
         if watch:
-            state = follow(fleet, state.run_id, quiet=as_json)
-    _print(state, as_json)
+            state = follow(fleet, state.run_id, health, quiet=as_json)
+    _print(state, as_json, health.warnings)
     _fail_unless_well(state)
 
 
@@ -101,13 +106,15 @@ def watch(run_id: str, coordinator: str, as_json: bool) -> None:
     """Follow a run to its end; fails when the run does."""
     with Fleet(coordinator) as fleet:
         run_id = resolve_run(fleet, run_id)
+        state = fleet.get_run(run_id)
+        health = Health(state.spec.rounds, None, warn)
         if as_json:
-            state = fleet.get_run(run_id)
             for state in states(fleet, run_id):
-                print(json.dumps(run_document(state)), flush=True)
+                _look_at(state, health)
+                print(json.dumps(_document(state, health.warnings)), flush=True)
         else:
-            state = follow(fleet, run_id)
-            print(describe_run(state))
+            state = follow(fleet, run_id, health)
+            _print(state, as_json, health.warnings)
     _fail_unless_well(state)
 
 
@@ -122,12 +129,16 @@ def stop(run_id: str, coordinator: str, as_json: bool) -> None:
     _print(state, as_json)
 
 
-def follow(fleet: Fleet, run_id: str, quiet: bool = False) -> coordinator_pb2.Run:
-    """Show a run's progress until it ends; returns its last state."""
+def follow(fleet: Fleet, run_id: str, health: Health, quiet: bool = False) -> coordinator_pb2.Run:
+    """Show a run's progress until it ends; returns its last state.
+
+    Nobody tests a run here, so `health` hears of updates that diverge and of nothing else.
+    """
     state = fleet.get_run(run_id)
     said = ""
     with RoundProgress(state.spec.rounds, quiet) as progress:
         for state in states(fleet, run_id):
+            _look_at(state, health)
             if state.rounds_done:
                 sent = state.bytes_up + state.bytes_down
                 progress.update(state.rounds_done, state.loss, sent)
@@ -154,11 +165,22 @@ def states(fleet: Fleet, run_id: str) -> Iterator[coordinator_pb2.Run]:
         time.sleep(RECONNECT_S)
 
 
-def _print(state: coordinator_pb2.Run, as_json: bool) -> None:
+def _look_at(state: coordinator_pb2.Run, health: Health) -> None:
+    if state.diverged:
+        health.updates_diverged(state.rounds_done)
+
+
+def _print(state: coordinator_pb2.Run, as_json: bool, warnings: tuple[str, ...] = ()) -> None:
     if as_json:
-        print_json(run_document(state))
-    else:
-        print(describe_run(state))
+        print_json(_document(state, warnings))
+        return
+    print(describe_run(state))
+    for warning in warnings:
+        print(wrapped(f"warning: {warning}"))
+
+
+def _document(state: coordinator_pb2.Run, warnings: tuple[str, ...]) -> dict[str, Any]:
+    return run_document(state) | {"warnings": list(warnings)}
 
 
 def _fail_unless_well(state: coordinator_pb2.Run) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from tinyfleet.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from tinyfleet.cli.console import RoundProgress, examples, json_option, print_json
+from tinyfleet.cli.console import RoundProgress, examples, json_option, print_json, warn
 from tinyfleet.cli.exits import Interrupted
 from tinyfleet.cli.options import (
     EvaluationOptions,
@@ -31,7 +31,7 @@ from tinyfleet.cli.outcome import (
 )
 from tinyfleet.energy import load_models
 from tinyfleet.errors import InvalidInput
-from tinyfleet.evaluation import Evaluation, EvaluationSettings, evaluate
+from tinyfleet.evaluation import Evaluation, EvaluationSettings, Health, evaluate
 from tinyfleet.learner import make_learner
 from tinyfleet.learner.protocol import Learner
 from tinyfleet.reports.history import LossHistory
@@ -115,6 +115,7 @@ class _Watcher:
         self.history = LossHistory()
         self.tests: list[tuple[int, Evaluation]] = []
         self.testing_s = 0.0
+        self.health = Health(run.rounds, run.model, warn)
         self.progress = RoundProgress(run.rounds, quiet)
         self._run, self._task, self._learner = run, task, learner
         self._settings = settings.quick()
@@ -124,6 +125,8 @@ class _Watcher:
     def __call__(self, report: RoundReport) -> None:
         self.last = report
         self.history.add(report.round, report.loss)
+        if report.diverged:
+            self.health.updates_diverged(report.version)
         self._sent_bytes += report.bytes_up + report.bytes_down
         self.progress.update(report.version, report.loss, self._sent_bytes)
         if self._every and report.version % self._every == 0 and report.version < self._run.rounds:
@@ -133,6 +136,7 @@ class _Watcher:
         began = time.perf_counter()
         result = evaluate(self._learner, report.parameters, self._task, self._settings)
         self.tests.append((report.version, result))
+        self.health.tested(report.version, result)
         self.testing_s += time.perf_counter() - began
 
 
@@ -150,6 +154,7 @@ def _train(
         result = simulate(run, task, learner, watcher, parameters, version)
     wall_s = time.perf_counter() - began - watcher.testing_s
     evaluation = evaluate(learner, result.parameters, task, settings)
+    watcher.health.tested(run.rounds, evaluation)
     return Outcome(
         run=run,
         run_id=RUN_ID,
@@ -162,6 +167,7 @@ def _train(
         wall_s=wall_s,
         losses=tuple(watcher.history.points()),
         tests=(*watcher.tests, (run.rounds, evaluation)),
+        warnings=watcher.health.warnings,
     )
 
 

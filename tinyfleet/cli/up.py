@@ -16,7 +16,7 @@ import click
 
 from tinyfleet.cli.agents import print_shares
 from tinyfleet.cli.boards import DEFAULT_BOARD, ready_boards
-from tinyfleet.cli.console import RoundProgress, examples, json_option, note, print_json
+from tinyfleet.cli.console import RoundProgress, examples, json_option, note, print_json, warn
 from tinyfleet.cli.exits import Interrupted
 from tinyfleet.cli.live_tests import LiveTests
 from tinyfleet.cli.local_fleet import LocalFleet, open_folder
@@ -36,7 +36,7 @@ from tinyfleet.cli.run import states
 from tinyfleet.client import Fleet
 from tinyfleet.energy import load_models
 from tinyfleet.errors import InvalidInput, Refused, TinyFleetError
-from tinyfleet.evaluation import Evaluation, EvaluationSettings, evaluate
+from tinyfleet.evaluation import Evaluation, EvaluationSettings, Health, evaluate
 from tinyfleet.learner import make_learner
 from tinyfleet.learner.protocol import Learner
 from tinyfleet.run import RunSpec
@@ -155,10 +155,11 @@ class _Session:
         began = time.perf_counter()
         run_id = fleet.create_run(self.spec).run_id
         learner = make_learner(self.spec.model, self.engine)  # a learner belongs to one thread
-        tests = LiveTests(fleet, run_id, self.task, learner, self.settings, self.test_every)
+        health = Health(self.spec.rounds, self.spec.model, warn)
+        tests = LiveTests(fleet, run_id, self.task, learner, self.settings, self.test_every, health)
         try:
             with tests:
-                end = _follow(local, fleet, run_id, tests, quiet)
+                end = _follow(local, fleet, run_id, tests, health, quiet)
         except KeyboardInterrupt:
             raise Interrupted(f"interrupted: run {run_id} and its fleet are stopped") from None
         wall_s = time.perf_counter() - began
@@ -166,6 +167,7 @@ class _Session:
             raise Refused(f"run {run_id} did not finish: {end.message or 'it was stopped'}")
         parameters = fleet.fetch_checkpoint(run_id).parameters
         evaluation = evaluate(self.learner, parameters, self.task, self.settings)
+        health.tested(self.spec.rounds, evaluation)
         summary, losses = _ask_metrics(local.metrics, run_id, self.spec.rounds)
         outcome = Outcome(
             run=self.spec,
@@ -179,6 +181,7 @@ class _Session:
             wall_s=wall_s,
             losses=losses,
             tests=(*_before(self.spec.rounds, tests.results), (self.spec.rounds, evaluation)),
+            warnings=health.warnings,
         )
         return outcome, summary
 
@@ -209,13 +212,15 @@ def _say_where(local: LocalFleet, agents: int, boards: list[str]) -> None:
 
 
 def _follow(
-    local: LocalFleet, fleet: Fleet, run_id: str, tests: LiveTests, quiet: bool
+    local: LocalFleet, fleet: Fleet, run_id: str, tests: LiveTests, health: Health, quiet: bool
 ) -> coordinator_pb2.Run:
     """Show progress until the run ends; gives its last state."""
     state, said = fleet.get_run(run_id), ""
     with RoundProgress(state.spec.rounds, quiet) as progress:
         for state in states(fleet, run_id):
             local.check()
+            if state.diverged:
+                health.updates_diverged(state.rounds_done)
             if state.rounds_done:
                 sent = state.bytes_up + state.bytes_down
                 progress.update(state.rounds_done, state.loss, sent)

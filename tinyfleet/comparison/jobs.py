@@ -20,7 +20,7 @@ from tinyfleet.comparison.baselines import (
 )
 from tinyfleet.comparison.experiment import Contender, Experiment
 from tinyfleet.errors import Diverged
-from tinyfleet.evaluation import Evaluation, EvaluationSettings, Score, evaluate
+from tinyfleet.evaluation import Evaluation, EvaluationSettings, Health, Score, evaluate
 from tinyfleet.evaluation.adaptation import evaluation_problems
 from tinyfleet.learner.protocol import Learner
 from tinyfleet.model import ModelSpec
@@ -30,7 +30,6 @@ from tinyfleet.simulation import RoundReport, simulate
 from tinyfleet.tasks import Task
 
 _KEPT_PARTS = 20  # our choice: how often a job keeps its state, beside each test
-_EARLY_PART = 0.25  # our choice: of its rounds, in which a run need not be good for anything yet
 
 
 @dataclass(frozen=True)
@@ -99,6 +98,7 @@ class JobResult:
     """What a job left. failure: None, or why it ended early. points: at least one unless it did.
 
     before: without any adaptation, at the end. shots: `(shots, score)` of the adaptation curve.
+    warnings: what `tinyfleet.evaluation.Health` had to say.
     """
 
     points: tuple[Point, ...]
@@ -107,6 +107,7 @@ class JobResult:
     parameters_sha256: str
     failure: str | None = None
     failed_at: int | None = None
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass
@@ -120,6 +121,7 @@ class Progress:
     bytes_down: int = 0
     diverged: int = 0
     points: list[Point] = field(default_factory=list)
+    said: dict[str, str] = field(default_factory=dict)
 
 
 class Keeper(Protocol):
@@ -222,7 +224,7 @@ class _Course:
         self.evaluation: Evaluation | None = None
         self._job, self._task, self._learner = job, task, learner
         self._keeper, self._watcher = keeper, watcher
-        self._said: set[str] = set()
+        self.health = Health(job.rounds, job.run.model, watcher.warn, progress.said)
 
     def round(self, report: RoundReport) -> None:
         """Count a round in; test and keep where it is time to."""
@@ -234,7 +236,7 @@ class _Course:
         done.diverged += report.diverged
         self._watcher.round(report.version)
         if report.diverged:
-            self._say_once("updates", f"updates diverge, first in round {report.version:,}")
+            self.health.updates_diverged(report.version)
         job = self._job
         if report.version == job.rounds:
             return  # the end is tested by `_finished`, with all that belongs to it
@@ -255,7 +257,8 @@ class _Course:
         point = self._point(evaluation)
         self.progress.points.append(point)
         self._watcher.tested(point)
-        self._judge(point, last)
+        start = self.progress.points[0].after
+        self.health.tested(point.version, evaluation, (start.low, start.high))
         return evaluation
 
     def _point(self, evaluation: Evaluation) -> Point:
@@ -263,32 +266,6 @@ class _Course:
         after = Measured.of(evaluation.after, evaluation.settings.tasks)
         counted = (done.samples, done.bytes_up, done.bytes_down, done.diverged)
         return Point(done.version, after, *counted)
-
-    def _judge(self, point: Point, last: bool) -> None:
-        """Say what is wrong with a result, once for each kind of wrong; at the end in any case."""
-        at = "at the end" if last else f"in round {point.version:,}"
-        tasks = self._job.settings.tasks
-        early = point.version < _EARLY_PART * self._job.rounds
-        lost = point.after.diverged
-        if lost and (point.version or not self._job.rounds):
-            self._say_once(f"lost {last}", f"{lost:,} of {tasks:,} adaptations diverge {at}")
-        if not early and point.version and not self._better_than_nothing(point):
-            self._say_once(f"chance {last}", f"no better than an untrained model {at}")
-
-    def _better_than_nothing(self, point: Point) -> bool:
-        """Whether the score is beyond the untrained model's, and beyond guessing.
-
-        For this, intervals may not overlap.
-        """
-        start, now = self.progress.points[0].after, point.after
-        if self._task.loss == "softmax_cross_entropy":
-            return now.low > max(start.high, 1 / self._task.outputs)
-        return now.high < start.low
-
-    def _say_once(self, kind: str, text: str) -> None:
-        if kind not in self._said:
-            self._said.add(kind)
-            self._watcher.warn(text)
 
 
 def _finished(
@@ -310,6 +287,7 @@ def _finished(
         before=Measured.of(before, job.settings.tasks),
         shots=tuple(shots),
         parameters_sha256=parameters_sha256(given),
+        warnings=course.health.warnings,
     )
 
 
@@ -320,7 +298,8 @@ def _given(job: Job, parameters: Parameters) -> Parameters:
 
 def _failed(course: _Course, parameters: Parameters, why: str) -> JobResult:
     done = course.progress
-    return JobResult(tuple(done.points), None, (), parameters_sha256(parameters), why, done.version)
+    sha256, warnings = parameters_sha256(parameters), course.health.warnings
+    return JobResult(tuple(done.points), None, (), sha256, why, done.version, warnings)
 
 
 def _run(contender: Contender, task: Task, seed: int, model: ModelSpec | str | None) -> RunSpec:
@@ -352,6 +331,7 @@ def result_to_document(result: JobResult) -> dict[str, Any]:
         "parameters_sha256": result.parameters_sha256,
         "failure": result.failure,
         "failed_at": result.failed_at,
+        "warnings": list(result.warnings),
     }
 
 
@@ -365,6 +345,7 @@ def result_from_document(document: dict[str, Any]) -> JobResult:
         parameters_sha256=document["parameters_sha256"],
         failure=document["failure"],
         failed_at=document["failed_at"],
+        warnings=tuple(str(text) for text in document["warnings"]),
     )
 
 

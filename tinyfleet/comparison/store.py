@@ -87,11 +87,14 @@ class Store:
             checkpoint = load_checkpoint(self._checkpoint(job, int(document["version"])))
             counts = {name: int(document[name]) for name in _COUNTS}
             points = [point_from_document(entry) for entry in document["points"]]
-        except (KeyError, TypeError, ValueError):
+            said = {str(kind): str(text) for kind, text in document["said"].items()}
+        except (AttributeError, KeyError, TypeError, ValueError):
             raise _damaged(path) from None
         if checkpoint.run != job.trained:
             raise _damaged(path)
-        return Progress(checkpoint.version, checkpoint.parameters, points=points, **counts)
+        return Progress(
+            checkpoint.version, checkpoint.parameters, points=points, said=said, **counts
+        )
 
     def keep(self, job: Job, progress: Progress) -> None:
         if progress.parameters is None:
@@ -101,6 +104,7 @@ class Store:
         save_checkpoint(self._checkpoint(job, version), checkpoint)
         document = {"version": version} | {name: getattr(progress, name) for name in _COUNTS}
         document["points"] = [point_to_document(point) for point in progress.points]
+        document["said"] = dict(progress.said)
         _write(self._path(job, ".progress.json"), document)
         self._forget_checkpoints(job, version)
 

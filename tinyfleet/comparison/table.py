@@ -54,12 +54,12 @@ class Step:
 class Row:
     """One strategy.
 
-    seeds: how many did not diverge, of `all_seeds`. failures: what the others said. after, before,
-    shots: pooled over problems and seeds. late_sd: standard deviation of a seed's tests in the last
+    seeds: how many did not diverge, of `all_seeds`. failures: what the others said. warnings: what
+    there was to say of any seed, such as an end no better than guessing. after, before, shots:
+    pooled over problems and seeds. late_sd: standard deviation of a seed's tests in the last
     quarter of its rounds, mean over seeds; None with fewer than three such tests. estimates: of a
     whole run, one for each deployment; None for a baseline, which has no fleet. memory_bytes: what
-    a device needs to do its part. adapts: how, where that is not as
-    the others do, else "".
+    a device needs to do its part. adapts: how, where that is not as the others do, else "".
     """
 
     label: str
@@ -69,6 +69,7 @@ class Row:
     seeds: int
     all_seeds: int
     failures: tuple[str, ...]
+    warnings: tuple[str, ...]
     after: Pooled
     before: Pooled
     shots: tuple[tuple[int, Pooled], ...]
@@ -164,6 +165,7 @@ def _row(own: Finished, experiment: Experiment, models: EnergyModels) -> Row:
         seeds=len(good),
         all_seeds=len(own),
         failures=tuple(f"seed {j.seed}: {r.failure}" for j, r in own if r.failure is not None),
+        warnings=tuple(f"seed {j.seed}: {text}" for j, r in own for text in r.warnings),
         after=pool([point.after for point in ends]),
         before=pool([result.before for _, result in good if result.before is not None]),
         shots=_shots([result for _, result in good]),
@@ -320,6 +322,7 @@ def _row_document(row: Row, drawn: int) -> dict[str, Any]:
         "seeds": row.seeds,
         "all_seeds": row.all_seeds,
         "failures": list(row.failures),
+        "warnings": list(row.warnings),
         "after": vars(row.after),
         "before": vars(row.before),
         "shots": [{"shots": count, **vars(score)} for count, score in row.shots],

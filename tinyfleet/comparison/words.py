@@ -155,12 +155,18 @@ def markdown(table: Table, command: str) -> str:
     if any(row.shots for row in table.rows):
         parts += ["## By samples to adapt to", _markdown_table(*shots_cells(table))]
     parts += ["## Estimates by device", _markdown_table(*energy_cells(table))]
-    return "\n\n".join(parts + _failures(table)) + "\n"
-
-
-def _failures(table: Table) -> list[str]:
     failures = [f"- {row.label}, {text}" for row in table.rows for text in row.failures]
-    return ["## Diverged", "\n".join(failures)] if failures else []
+    warnings = [f"- {text}" for text in warning_lines(table)]
+    return "\n\n".join(parts + _list("Diverged", failures) + _list("Warnings", warnings)) + "\n"
+
+
+def warning_lines(table: Table) -> list[str]:
+    """What there was to say of each strategy and seed while it trained."""
+    return [f"{row.label}, {text}" for row in table.rows for text in row.warnings]
+
+
+def _list(title: str, lines: list[str]) -> list[str]:
+    return [f"## {title}", "\n".join(lines)] if lines else []
 
 
 def _main_row(row: Row, table: Table) -> list[str]:

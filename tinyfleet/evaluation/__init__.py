@@ -7,12 +7,14 @@ from tinyfleet.evaluation.adaptation import (
     evaluate,
     layers_in_words,
 )
+from tinyfleet.evaluation.health import Health
 from tinyfleet.evaluation.score import Interval, Score
 
 __all__ = [
     "CurvePoint",
     "Evaluation",
     "EvaluationSettings",
+    "Health",
     "Interval",
     "Score",
     "evaluate",

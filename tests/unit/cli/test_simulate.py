@@ -27,8 +27,9 @@ def refused(capsys, code, *words):
     assert run(list(words)) == code
     captured = capsys.readouterr()
     assert captured.out == ""
-    assert captured.err.count("\n") == 1
-    return captured.err
+    lines = [line for line in captured.err.splitlines() if not line.startswith("warning: ")]
+    assert len(lines) == 1
+    return lines[0]
 
 
 def test_simulate_prints_the_promised_object(capsys):
@@ -84,6 +85,34 @@ def test_evaluate_takes_its_own_settings(capsys, tmp_path):
     settings = document(capsys, "evaluate", file, *words)["evaluation"]
     chosen = {key: settings[key] for key in ("shots", "tasks", "seed", "passes")}
     assert chosen == {"shots": 3, "tasks": 5, "seed": 7, "passes": 2}
+
+
+COLLAPSE = ["--model", "mlp_32", "--rounds", "400", "--test-tasks", "100", "--test-every", "100"]
+COLLAPSE += ["--set", "outer_rate=1", "--set", "inner_rate=0.02", "--set", "samples=32"]
+
+
+def test_a_run_that_collapses_says_so_while_it_does_and_at_the_end(capsys):
+    """It leaves the finite numbers in three rounds of 400, and then stays finite and useless."""
+    assert run(["simulate", *COLLAPSE, "--json"]) == 0
+    captured = capsys.readouterr()
+    warnings = json.loads(captured.out)["warnings"]
+    assert [text.partition(":")[0] for text in warnings] == [
+        "updates diverge, first seen in round 1",
+        "no better than without adaptation in round 100",
+        "no better than without adaptation at the end",
+    ]
+    said = " ".join(captured.err.split())
+    assert all(f"warning: {text}" in said for text in warnings)
+    assert run(["simulate", *COLLAPSE]) == 0
+    printed = capsys.readouterr().out
+    assert "warning: no better than without adaptation at the end" in printed
+    assert max(map(len, printed.splitlines())) <= 80
+
+
+def test_a_run_that_learns_says_nothing(capsys):
+    words = ["--model", "mlp_32", "--rounds", "1500", "--test-tasks", "50", "--test-every", "500"]
+    assert document(capsys, "simulate", *words)["warnings"] == []
+    assert "warning" not in capsys.readouterr().err
 
 
 def test_people_get_a_table(capsys):

@@ -152,15 +152,29 @@ def test_a_diverging_job_ends_with_what_and_where_and_says_so_before(tmp_path):
     result = do(jobs(text)[0], tmp_path, watcher)
     assert "diverged in 20 rounds in a row" in result.failure
     assert 20 <= result.failed_at < 100
-    assert any("updates diverge, first in round" in text for text in watcher.warnings)
+    assert any("updates diverge, first seen in round" in text for text in watcher.warnings)
+    assert result.warnings == tuple(watcher.warnings)
 
 
 def test_a_job_at_chance_says_so_while_it_happens(tmp_path):
     text = EXPERIMENT.replace("samples = 16", "inner_rate = 1e-9")
     watcher = Watcher()
-    do(jobs(text)[0], tmp_path, watcher)
-    assert "no better than an untrained model in round 5" in watcher.warnings
-    assert "no better than an untrained model at the end" in watcher.warnings
+    result = do(jobs(text)[0], tmp_path, watcher)
+    assert [text.partition(":")[0] for text in watcher.warnings] == [
+        "no better than an untrained model in round 5",
+        "no better than an untrained model at the end",
+    ]
+    assert result.warnings == tuple(watcher.warnings)
+
+
+def test_a_stopped_job_says_nothing_twice(tmp_path):
+    job = jobs(EXPERIMENT.replace("samples = 16", "inner_rate = 1e-9"))[0]
+    with pytest.raises(KeyboardInterrupt):
+        do(job, tmp_path / "stopped", Watcher(stop_at=7))
+    again = Watcher()
+    result = do(job, tmp_path / "stopped", again)
+    assert result == do(job, tmp_path / "whole")
+    assert [text for text in again.warnings if "round 5" in text] == []
 
 
 def test_results_come_back_from_their_files(tmp_path):

@@ -6,6 +6,7 @@ import json
 import math
 import random
 import tomllib
+from dataclasses import replace
 
 import pytest
 
@@ -57,7 +58,7 @@ def table():
     results = [
         result([3.0, 0.9, 0.4, 0.5, 0.3]),
         result([3.2, 0.9, 0.8, 0.4, 0.5]),
-        result([3.0, 2.0, 1.0, 0.8, 0.9]),
+        replace(result([3.0, 2.0, 1.0, 0.8, 0.9]), warnings=("updates diverge",)),
         result([3.2, 2.0, math.nan], failure="training diverged: lower it"),
         result([3.0]),
         result([3.2]),
@@ -138,6 +139,8 @@ def test_the_same_figures_stand_in_json_csv_and_markdown(table):
     assert "| =one | 40 | 0.400 ± " in page or "| =one | 40 | 0.4 ± " in page
     assert "| reptile | 1 of 2 diverged |" in page
     assert "- reptile, seed 2: training diverged: lower it" in page
+    assert "- reptile, seed 1: updates diverge" in page
+    assert document["rows"][1]["warnings"] == ["seed 1: updates diverge"]
     assert "at most 0.5" in page
     assert len({line.count("|") for line in page.splitlines() if line.startswith("| =one")}) > 1
 
