@@ -227,7 +227,7 @@ def evaluation_options(prefix: str = "") -> Callable[[Command], Command]:
             wrapper,
             flag("tasks", _WHOLE, "Unseen problems to test on.", 1000),
             flag("shots", _WHOLE, "Samples to adapt on, per class for a classifier."),
-            flag("queries", _WHOLE, "Samples to test on, likewise."),
+            flag("queries", _WHOLE, "Samples to test on, likewise, or what the shots leave."),
             flag("passes", _WHOLE, "Passes over the samples to adapt on."),
             flag("rate", _REAL, "Rate of the online steps of the adaptation."),
             flag("seed", _SEED, "Seed of the unseen problems.", 0),

@@ -37,7 +37,8 @@ class Job:
     """label, seed: which. baseline: None, or one of `BASELINES`. rounds: 0 for `local`.
 
     run: of a baseline, what gives the model, the seed and, where it trains, samples and rate.
-    trained: `run`, but of a baseline that trains with the model which that takes.
+    trained: `run`, but of a baseline that trains with the model which that takes. shots: how to
+    test at each number of samples of the adaptation curve.
     """
 
     name: str
@@ -48,7 +49,7 @@ class Job:
     trained: RunSpec
     settings: EvaluationSettings
     test_every: int
-    shots: tuple[int, ...]
+    shots: tuple[EvaluationSettings, ...]
 
     @property
     def seed(self) -> int:
@@ -150,7 +151,6 @@ class Watcher(Protocol):
 def make_jobs(experiment: Experiment, task: Task, model: ModelSpec | str | None) -> tuple[Job, ...]:
     """All jobs, the seeds of the first strategy first; raises InvalidInput on bad options."""
     settings = EvaluationSettings.for_task(task, **experiment.test)
-    _check_shots(task, settings, experiment.shots)
     return tuple(
         _make_job(experiment, number, contender, seed, task, settings, model)
         for number, contender in enumerate(experiment.contenders)
@@ -179,7 +179,7 @@ def _make_job(
         trained=pretraining_run(run, task) if contender.strategy in PRETRAINED else run,
         settings=settings,
         test_every=contender.test_every,
-        shots=experiment.shots,
+        shots=tuple(_at_shots(count, task, settings) for count in experiment.shots),
     )
 
 
@@ -278,10 +278,9 @@ def _finished(
     else:  # tested already, at the beginning which is its end
         before = evaluate(learner, given, task, replace(job.settings, curve_tasks=0)).before
     shots = []
-    for count in job.shots:
-        settings = replace(job.settings, shots=count, curve_tasks=0)
+    for settings in job.shots:
         score = evaluate(learner, given, task, settings).after
-        shots.append((count, Measured.of(score, settings.tasks)))
+        shots.append((settings.shots, Measured.of(score, settings.tasks)))
     return JobResult(
         points=tuple(course.progress.points),
         before=Measured.of(before, job.settings.tasks),
@@ -310,10 +309,11 @@ def _run(contender: Contender, task: Task, seed: int, model: ModelSpec | str | N
     return make_run(task, "tiny_reptile", rounds, seed, model, contender.options)
 
 
-def _check_shots(task: Task, settings: EvaluationSettings, shots: tuple[int, ...]) -> None:
-    """Refuse at the start what the task would refuse at the end."""
-    for count in shots:
-        next(evaluation_problems(task, replace(settings, shots=count)))
+def _at_shots(count: int, task: Task, settings: EvaluationSettings) -> EvaluationSettings:
+    """How to test with so many shots; refuses at the start what the task would at the end."""
+    chosen = replace(settings.at_shots(count, task), curve_tasks=0)
+    next(evaluation_problems(task, chosen))
+    return chosen
 
 
 def _slug(label: str) -> str:

@@ -137,7 +137,7 @@ def experiment_document(jobs: Sequence[Job], task: Task) -> dict[str, Any]:
                 "run": run_to_document(job.trained),
                 "test": asdict(job.settings),
                 "test_every": job.test_every,
-                "shots": list(job.shots),
+                "shots": [[one.shots, one.queries] for one in job.shots],
             }
             for job in jobs
         },

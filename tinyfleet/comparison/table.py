@@ -85,7 +85,11 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """All rows, and what they are of. drawn: the deployment whose joules are drawn and printed."""
+    """All rows, and what they are of.
+
+    drawn: the deployment whose joules are drawn and printed. queries: samples tested on, per class
+    for a classifier, at each number of shots of the adaptation curve.
+    """
 
     title: str
     task: str
@@ -93,6 +97,7 @@ class Table:
     classes: int
     model: str
     test: Mapping[str, Any]
+    queries: Mapping[int, int]
     seeds: tuple[int, ...]
     target: float | None
     deployments: tuple[Deployment, ...]
@@ -118,6 +123,7 @@ def make_table(experiment: Experiment, finished: Finished, models: EnergyModels)
         classes=spec.outputs,
         model=f"{spec.name} ({spec.parameter_count:,} parameters)",
         test=vars(_usual(experiment, finished).settings),
+        queries={one.shots: one.queries for one in first.shots},
         seeds=experiment.seeds,
         target=experiment.target,
         deployments=models.deployments,
@@ -303,6 +309,7 @@ def table_document(table: Table) -> dict[str, Any]:
             "model": table.model,
             "score": "accuracy" if table.classifies else "loss",
             "test": dict(table.test),
+            "queries_by_shots": {str(n): count for n, count in table.queries.items()},
             "seeds": list(table.seeds),
             "target": table.target,
             "estimates_are_of": table.deployments[table.drawn].name,

@@ -154,10 +154,21 @@ def markdown(table: Table, command: str) -> str:
         ]
     if any(row.shots for row in table.rows):
         parts += ["## By samples to adapt to", _markdown_table(*shots_cells(table))]
+        parts += _fewer_queries(table)
     parts += ["## Estimates by device", _markdown_table(*energy_cells(table))]
     failures = [f"- {row.label}, {text}" for row in table.rows for text in row.failures]
     warnings = [f"- {text}" for text in warning_lines(table)]
     return "\n\n".join(parts + _list("Diverged", failures) + _list("Warnings", warnings)) + "\n"
+
+
+def _fewer_queries(table: Table) -> list[str]:
+    """Where the curve is tested on fewer samples than the main table, because there are no more."""
+    usual = table.test["queries"]
+    fewer = [f"{count} at {n}-shot" for n, count in table.queries.items() if count < usual]
+    if not fewer:
+        return []
+    each = " a class" if table.classifies else ""
+    return [f"Tested on {usual} samples{each}, but where there are fewer: {', '.join(fewer)}."]
 
 
 def warning_lines(table: Table) -> list[str]:

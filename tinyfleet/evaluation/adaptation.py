@@ -59,13 +59,39 @@ class EvaluationSettings:
 
     @classmethod
     def for_task(cls, task: Task, **chosen: Any) -> EvaluationSettings:
-        """What the task recommends, with the caller's choices (those that are not None) over it."""
+        """What the task recommends, with the caller's choices (those that are not None) over it.
+
+        Queries that nobody chose are as many as the task's data have left after the shots. Raises
+        InvalidInput when the data have too few samples.
+        """
         known = cls.__dataclass_fields__
         for name in chosen:
             if name not in known:
                 raise unknown_name("evaluation setting", name, known)
         given = {name: value for name, value in chosen.items() if value is not None}
-        return cls(**{**task.recommended_evaluation, **given})
+        settings = cls(**{**task.recommended_evaluation, **given})
+        fitting = settings.at_shots(settings.shots, task)
+        if "queries" in given and fitting != settings:
+            raise InvalidInput(
+                f"{settings.shots} shots leave {fitting.queries} samples of a class to test on, "
+                f"not {settings.queries} queries: ask for fewer"
+            )
+        return fitting
+
+    def at_shots(self, shots: int, task: Task) -> EvaluationSettings:
+        """The same with so many shots, and fewer queries where the task's classes are small.
+
+        Raises InvalidInput when no sample is left to test on.
+        """
+        most = task.test_samples
+        if most is None:
+            return replace(self, shots=shots)
+        if shots >= most:
+            raise InvalidInput(
+                f"{shots} shots leave nothing to test on: task '{task.name}' has classes of {most} "
+                f"samples to test on, so ask for 1 to {most - 1} shots"
+            )
+        return replace(self, shots=shots, queries=min(self.queries, most - shots))
 
     def trainable(self, spec: ModelSpec) -> tuple[str, ...]:
         """The layers of `spec` that learn, as a `Phase` names them: none named means all.

@@ -76,6 +76,14 @@ class Task(TaskOutline, Protocol):
         """
         ...
 
+    @property
+    def test_samples(self) -> int | None:
+        """Samples that every class to test on has, of a regression every problem; None: no end.
+
+        So many can be shots and queries together.
+        """
+        ...
+
     def training_samples(self, stream: RandomStream, count: int) -> Samples:
         """`count` samples, in the order a device meets them, of one problem drawn for training."""
         ...

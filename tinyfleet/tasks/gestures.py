@@ -122,6 +122,10 @@ class Gestures(GesturesOutline, Held):
     def training_classes(self) -> TrainingClasses:
         return TrainingClasses(len(self._training), self._labelled)
 
+    @property
+    def test_samples(self) -> int:
+        return min(map(len, self._evaluation))
+
     def evaluation_problem(self, stream: RandomStream, shots: int, queries: int) -> FewShotProblem:
         batches = draw_evaluation(stream, self._evaluation, self.outputs, shots, queries)
         support, query = (self._inputs(batch.numbers) for batch in batches)

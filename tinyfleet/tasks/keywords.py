@@ -170,6 +170,10 @@ class Keywords(KeywordsOutline, Held):
         inputs = np.take_along_axis(inputs, frames[:, :, np.newaxis], axis=1)
         return inputs.reshape(len(numbers), -1)
 
+    @property
+    def test_samples(self) -> int:
+        return min(map(len, self._evaluation))
+
     def evaluation_problem(self, stream: RandomStream, shots: int, queries: int) -> FewShotProblem:
         batches = draw_evaluation(stream, self._evaluation, self.outputs, shots, queries)
         support, query = (self._inputs(batch.numbers) for batch in batches)

@@ -169,6 +169,10 @@ class Omniglot(OmniglotOutline, Held):
         numbers = characters * self.drawings + stream.integers(count, self.drawings)
         return Samples(self._training_images.read(numbers, turns), one_hot(labels, classes))
 
+    @property
+    def test_samples(self) -> int:
+        return self.drawings
+
     def evaluation_problem(self, stream: RandomStream, shots: int, queries: int) -> FewShotProblem:
         check_shots(shots, queries)
         if shots + queries > self.drawings:

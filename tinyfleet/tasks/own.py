@@ -45,6 +45,7 @@ class OwnTask:
     outputs: int = 1
     loss: str = "mean_squared_error"
     training_classes: TrainingClasses | None = None
+    test_samples: int | None = None
 
     def __init__(self, data: Path | None = None) -> None:
         self.data = data

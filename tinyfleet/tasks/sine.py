@@ -51,6 +51,7 @@ class Sine:
     outputs = 1
     loss = "mean_squared_error"
     training_classes: TrainingClasses | None = None
+    test_samples: int | None = None
 
     def training_samples(self, stream: RandomStream, count: int) -> Samples:
         return self._wave(stream, count)

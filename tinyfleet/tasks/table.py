@@ -141,6 +141,11 @@ class Table(TableOutline, Held):
             return None
         return TrainingClasses(len(table.training), table.labelled)
 
+    @property
+    def test_samples(self) -> int:
+        """Of a table with groups and labels: of the largest class of each group."""
+        return self._table.test_samples
+
     def evaluation_problem(self, stream: RandomStream, shots: int, queries: int) -> FewShotProblem:
         """A group with labels: `shots` and `queries` of each class that it has enough of."""
         check_shots(shots, queries)
@@ -155,6 +160,10 @@ class _Classes:
     inputs: Floats
     training: list[Numbers]
     evaluation: list[Numbers]
+
+    @property
+    def test_samples(self) -> int:
+        return min(map(len, self.evaluation))
 
     def training_samples(self, stream: RandomStream, ways: int, count: int) -> Samples:
         batch = draw_training(stream, self.training, ways, count)
@@ -197,11 +206,7 @@ class _Groups:
     def evaluation_problem(
         self, stream: RandomStream, ways: int, shots: int, queries: int
     ) -> FewShotProblem:
-        members = _drawn(stream, self.evaluation)
-        parts = [members]
-        if self.labels is not None:
-            own = self.labels[members]
-            parts = [members[own == label] for label in np.unique(own)]
+        parts = self._classes_of(_drawn(stream, self.evaluation))
         enough = [part for part in parts if len(part) >= shots + queries]
         if not enough:
             raise InvalidInput(
@@ -214,6 +219,17 @@ class _Groups:
             self._rows(support[stream.permutation(len(support))]),
             self._rows(query[stream.permutation(len(query))]),
         )
+
+    @property
+    def test_samples(self) -> int:
+        return min(max(map(len, self._classes_of(group))) for group in self.evaluation)
+
+    def _classes_of(self, members: Numbers) -> list[Numbers]:
+        """The samples of each class among the members; all in one where there are no labels."""
+        if self.labels is None:
+            return [members]
+        own = self.labels[members]
+        return [members[own == label] for label in np.unique(own)]
 
     def _rows(self, numbers: Numbers) -> Samples:
         return Samples(self.inputs[numbers], self.targets[numbers])

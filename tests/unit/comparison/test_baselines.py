@@ -10,6 +10,9 @@ from tinyfleet.comparison.baselines import given_to_devices, pretraining_run
 from tinyfleet.comparison.experiment import experiment_from_document
 from tinyfleet.comparison.jobs import make_jobs, run_job
 from tinyfleet.comparison.store import Store
+from tinyfleet.comparison.table import make_table, table_document
+from tinyfleet.comparison.words import markdown
+from tinyfleet.energy import builtin_models
 from tinyfleet.errors import InvalidInput
 from tinyfleet.evaluation import evaluate
 from tinyfleet.learner import make_learner
@@ -125,6 +128,21 @@ def test_a_stopped_baseline_goes_on_to_the_same_result(task, jobs, tmp_path, sto
     with pytest.raises(KeyboardInterrupt):
         do(jobs[0], task, tmp_path / "stopped", Watcher(stop_at))
     assert do(jobs[0], task, tmp_path / "stopped") == whole
+
+
+def test_small_classes_are_tested_on_what_the_shots_leave(task, tmp_path):
+    text = EXPERIMENT.replace("[test]", "shots = [1, 15, 19]\n[test]\nqueries = 10")
+    experiment = experiment_from_document(tomllib.loads(text), "x")
+    job = make_jobs(experiment, task, "mlp_32")[-1]
+    assert [(one.shots, one.queries) for one in job.shots] == [(1, 10), (15, 5), (19, 1)]
+    result = do(job, task, tmp_path)
+    assert [count for count, _ in result.shots] == [1, 15, 19]
+    table = make_table(experiment, [(job, result)], builtin_models())
+    page = markdown(table, "x")
+    assert "Tested on 10 samples a class, but where there are fewer: 5 at 15-shot, 1 at" in page
+    assert table_document(table)["queries_by_shots"] == {"1": 10, "15": 5, "19": 1}
+    with pytest.raises(InvalidInput, match="classes of 20 samples to test on, so ask for 1 to 19"):
+        make_jobs(replace(experiment, shots=(20,)), task, "mlp_32")
 
 
 def test_outputs_that_mean_the_same_everywhere_need_no_other_head():

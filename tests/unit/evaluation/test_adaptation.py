@@ -34,6 +34,7 @@ class Slopes:
     input_shape = (1, 1, 1)
     outputs = 1
     loss = "mean_squared_error"
+    test_samples: ClassVar[int | None] = None
 
     def training_samples(self, stream: RandomStream, count: int) -> Samples:
         raise AssertionError("an evaluation must not touch the training problems")
@@ -176,6 +177,27 @@ def test_a_task_recommends_and_the_user_decides():
     assert chosen.rate == SINE.recommended_evaluation["rate"]
     with pytest.raises(InvalidInput, match="unknown evaluation setting 'shot'"):
         EvaluationSettings.for_task(SINE, shot=3)
+
+
+class Few(Slopes):
+    """Twenty samples of each class to test on, as Omniglot has."""
+
+    name = "few"
+    test_samples = 20
+
+
+def test_queries_are_as_many_as_there_are_left_after_the_shots():
+    recommended = {"shots": 5, "queries": 15}
+    assert EvaluationSettings.for_task(Few(), **recommended).queries == 15
+    assert EvaluationSettings.for_task(Few(), shots=1).queries == 2  # as recommended
+    with pytest.raises(InvalidInput, match=r"6 shots leave 14 samples .* not 15 queries"):
+        EvaluationSettings.for_task(Few(), shots=6, queries=15)
+    many = EvaluationSettings(shots=5, queries=15)
+    found = {shots: many.at_shots(shots, Few()).queries for shots in (1, 5, 6, 10, 19)}
+    assert found == {1: 15, 5: 15, 6: 14, 10: 10, 19: 1}
+    assert many.at_shots(20, Slopes()).queries == 15
+    with pytest.raises(InvalidInput, match=r"20 shots leave nothing to test on.*1 to 19 shots"):
+        many.at_shots(20, Few())
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,7 @@ class Stripes:
     input_shape = (28, 28, 1)
     outputs = 2
     loss = "softmax_cross_entropy"
+    test_samples = None
 
     def training_samples(self, stream, count):
         return self._samples(stream, count)
