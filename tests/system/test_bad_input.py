@@ -95,7 +95,7 @@ def simulated_sha(rounds=ROUNDS):
         ("simulate --task omniglot --data nowhere", "no Omniglot data at nowhere: give"),
         ("simulate --resume nowhere", "cannot read checkpoint nowhere: No such file"),
         ("models --ways 1", "ways must be 2 to"),
-        ("memory cnn_l", "unknown model 'cnn_l': did you mean 'cnn_"),
+        ("memory cnn_k", "unknown model 'cnn_k': did you mean 'cnn_"),
         ("up --agents 0", "--agents"),
         ("up --agents 257", "--agents"),
         ("agents --coordinator here", "--coordinator must be host:port, got 'here'"),
