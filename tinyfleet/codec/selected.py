@@ -6,11 +6,10 @@ describe themselves; docs/formats/update.md is their specification.
 
 from __future__ import annotations
 
-import struct
-
 import numpy as np
 
 from tinyfleet.codec.dense import encode_dense
+from tinyfleet.codec.header import HEADER_BYTES, read_header, write_header
 from tinyfleet.codec.positions import (
     Positions,
     decode_positions,
@@ -19,7 +18,6 @@ from tinyfleet.codec.positions import (
 )
 from tinyfleet.codec.selection import Indices, entries_of, select_largest
 from tinyfleet.codec.values import (
-    Precision,
     Stored,
     precision_named,
     round_values,
@@ -32,8 +30,7 @@ from tinyfleet.errors import InvalidInput
 from tinyfleet.model.spec import MAX_PARAMETERS, Parameters
 from tinyfleet.randomness import RandomStream
 
-_HEADER = struct.Struct("<BBHI")  # positions, precision, zero, entries
-MAX_OVERHEAD_BYTES = _HEADER.size + 4  # beyond 4 an entry: ALL with a scale has nothing more
+MAX_OVERHEAD_BYTES = HEADER_BYTES + 4  # beyond 4 an entry: ALL with a scale has nothing more
 
 
 def encode_update(
@@ -59,7 +56,7 @@ def largest_bytes(count: int, fraction: float, precision: str) -> int:
         return 4 * count
     kind = precision_named(precision)
     bitmap = (count + 7) // 8 + entries_of(fraction, count) * value_bytes(kind)
-    return _HEADER.size + scale_bytes(kind) + min(count * value_bytes(kind), bitmap)
+    return HEADER_BYTES + scale_bytes(kind) + min(count * value_bytes(kind), bitmap)
 
 
 def encode_selected(
@@ -81,7 +78,7 @@ def encode_selected(
     positions = _shortest(indices, len(change), value_bytes(kind))
     if positions is Positions.ALL:
         stored = _filled(indices, stored, len(change))
-    head = _HEADER.pack(positions, kind, 0, len(stored))
+    head = write_header(positions, kind, len(stored))
     where = encode_positions(positions, indices, len(change))
     return head + where + values_to_bytes(scale, stored, kind)
 
@@ -97,12 +94,12 @@ def decode_update(data: bytes | bytearray | memoryview, count: int) -> Parameter
     raw = np.frombuffer(data, np.uint8)
     if raw.size > 4 * count + MAX_OVERHEAD_BYTES:
         raise InvalidInput(f"an update of {count} parameters cannot have {raw.size} bytes")
-    positions, precision, entries = _read_header(raw, count)
+    positions, precision, entries = read_header(raw, count)
     tail = scale_bytes(precision) + entries * value_bytes(precision)
-    middle = raw.size - _HEADER.size - tail
+    middle = raw.size - HEADER_BYTES - tail
     if middle < 0:
         raise InvalidInput(f"an update of {entries} entries ends too soon")
-    where, values = np.split(raw[_HEADER.size :], [middle])
+    where, values = np.split(raw[HEADER_BYTES:], [middle])
     indices = decode_positions(positions, where, entries, count)
     change = np.zeros(count, np.float32)
     change[indices] = values_from_bytes(values, precision)
@@ -130,16 +127,3 @@ def _filled(indices: Indices, stored: Stored, count: int) -> Stored:
     everything = np.zeros(count, stored.dtype)
     everything[indices] = stored
     return everything
-
-
-def _read_header(
-    raw: np.ndarray[tuple[int], np.dtype[np.uint8]], count: int
-) -> tuple[Positions, Precision, int]:
-    if raw.size < _HEADER.size:
-        raise InvalidInput(f"an update has at least {_HEADER.size} bytes, got {raw.size}")
-    positions, precision, zero, entries = _HEADER.unpack(raw[: _HEADER.size].tobytes())
-    if positions not in set(Positions) or precision not in set(Precision) or zero:
-        raise InvalidInput("the header of an update has a value that is not known")
-    if entries > count:
-        raise InvalidInput(f"an update of {count} parameters has {entries} entries")
-    return Positions(positions), Precision(precision), entries

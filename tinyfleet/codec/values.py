@@ -27,7 +27,7 @@ class Precision(IntEnum):
     INT8 = 2
 
 
-_TYPES: dict[Precision, np.dtype[Any]] = {
+VALUE_TYPES: dict[Precision, np.dtype[Any]] = {
     Precision.FLOAT32: np.dtype("<f4"),
     Precision.FLOAT16: np.dtype("<f2"),
     Precision.INT8: np.dtype("i1"),
@@ -44,7 +44,7 @@ def precision_named(name: str) -> Precision:
 
 def value_bytes(precision: Precision) -> int:
     """How many bytes one value takes."""
-    return _TYPES[precision].itemsize
+    return VALUE_TYPES[precision].itemsize
 
 
 def scale_bytes(precision: Precision) -> int:
@@ -78,7 +78,7 @@ def round_values(
 def values_to_bytes(scale: np.float32, stored: Stored, precision: Precision) -> bytes:
     """The scale, where the precision has one, and the stored values."""
     head = np.array(scale, "<f4").tobytes() if scale_bytes(precision) else b""
-    return head + stored.astype(_TYPES[precision], copy=False).tobytes()
+    return head + stored.astype(VALUE_TYPES[precision], copy=False).tobytes()
 
 
 def values_from_bytes(data: npt.NDArray[np.uint8], precision: Precision) -> npt.NDArray[np.float32]:
@@ -87,7 +87,7 @@ def values_from_bytes(data: npt.NDArray[np.uint8], precision: Precision) -> npt.
     Raises InvalidInput for values or a scale that no encoder writes.
     """
     head = scale_bytes(precision)
-    stored = data[head:].view(_TYPES[precision])
+    stored = data[head:].view(VALUE_TYPES[precision])
     if precision is not Precision.INT8:
         if not np.isfinite(stored).all():
             raise InvalidInput("an update must hold finite numbers only")
