@@ -1,28 +1,27 @@
-"""Fetches the parameters of a model that is too large to travel inside an assignment."""
+"""Fetches the start of a round when its model is too large to travel inside an assignment."""
 
 from __future__ import annotations
 
 import grpc
-import numpy as np
 
 from edge_agents.channel import Lost, lost_calls
+from tinyfleet.codec.start import Start
 from tinyfleet.errors import InvalidInput
 from tinyfleet.exchange import Exchange
-from tinyfleet.model.spec import Parameters
 from tinyfleet.v1 import aggregator_pb2, aggregator_pb2_grpc
 
 
-async def fetch_parameters(
+async def fetch_start(
     channel: grpc.aio.Channel, run_id: str, version: int, exchange: Exchange
-) -> Parameters:
-    """`(exchange.count,) float32`, what is shared of it; chunks go straight to their place.
+) -> Start:
+    """The start that is `version` of the model; chunks go straight to their place.
 
     Raises Lost when the call ends early, InvalidInput when what comes is not that model.
     """
-    buffer = bytearray(exchange.parameter_bytes)
+    buffer = bytearray(exchange.starts.whole_bytes)
     filled = 0
     request = aggregator_pb2.FetchModelRequest(
-        run_id=run_id, version=version, shared_only=not exchange.is_whole
+        run_id=run_id, version=version, shared_only=not exchange.start_is_model
     )
     with lost_calls():
         call = aggregator_pb2_grpc.AggregatorServiceStub(channel).FetchModel(request)
@@ -33,7 +32,7 @@ async def fetch_parameters(
             filled += len(data)
     if filled != len(buffer):
         raise Lost(f"the model ended after {filled} of {len(buffer)} bytes")
-    return np.frombuffer(buffer, "<f4").astype(np.float32, copy=False)
+    return exchange.starts.read_whole(buffer)
 
 
 def _check(

@@ -72,6 +72,7 @@ class Membership:
 
     def welcome(self, aggregator: str, metrics: str) -> None:
         """Learn where the other services are."""
+        self._work.welcome()
         self._delivery.aggregator_at(aggregator)
         notice = asyncio.create_task(self._telemetry.metrics_at(metrics))
         self._notices.add(notice)

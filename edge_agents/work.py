@@ -16,15 +16,16 @@ from functools import cached_property
 from typing import Protocol
 
 import grpc
-import numpy as np
 
+from edge_agents.arrival import Arrival, HeldStarts, SlotWork
 from edge_agents.channel import Lost
 from edge_agents.delivery import Delivery, TrainedUpdate
-from edge_agents.fetch import fetch_parameters
+from edge_agents.fetch import fetch_start
 from edge_agents.reconnect import Backoff, Clock
 from edge_agents.sources import SampleSource, SlotSamples
 from edge_agents.trainers.protocol import NotNow, Outcome, Trainer
-from tinyfleet.errors import InvalidInput, TinyFleetError
+from tinyfleet.codec.start import Start
+from tinyfleet.errors import TinyFleetError
 from tinyfleet.exchange import Exchange, Payload
 from tinyfleet.logs import fields
 from tinyfleet.model.spec import Parameters
@@ -32,7 +33,7 @@ from tinyfleet.run import RunSpec
 from tinyfleet.strategies.plan import TrainingPlan
 from tinyfleet.telemetry import Telemetry
 from tinyfleet.v1 import aggregator_pb2, coordinator_pb2
-from tinyfleet.wire import parameters_from_bytes, plan_from_message, run_from_message
+from tinyfleet.wire import run_from_message
 
 MAX_WAITING = 16  # our choice: the coordinator gives an agent one assignment at a time
 MAX_BRIEFS = 64  # our choice: kept as messages, a few hundred bytes each
@@ -88,7 +89,8 @@ class Work:
         self._clock = clock or Clock()
         self._briefs: OrderedDict[str, coordinator_pb2.RunBrief] = OrderedDict()
         self._runs: OrderedDict[str, PreparedRun] = OrderedDict()
-        self._waiting: OrderedDict[str, coordinator_pb2.Assignment] = OrderedDict()
+        self._starts = HeldStarts()
+        self._waiting: OrderedDict[str, Arrival] = OrderedDict()
         self._overflow: deque[coordinator_pb2.Assignment] = deque(maxlen=MAX_WAITING)
         self._current = ""
         self._withdrawn = False
@@ -103,6 +105,10 @@ class Work:
         current = [self._current] if self._current and not self._withdrawn else []
         return [*current, *self._delivery.unsettled, *self._waiting]
 
+    def welcome(self) -> None:
+        """A new stream begins, on which nothing was said yet."""
+        self._starts.forget()
+
     def brief(self, message: coordinator_pb2.RunBrief) -> None:
         """Keep what is to be known of a run; it is looked at when its first assignment comes."""
         known = self._briefs.pop(message.run_id, None)
@@ -114,14 +120,22 @@ class Work:
 
     def assign(self, message: coordinator_pb2.Assignment) -> None:
         """Put work in line. What is in hand already is not taken twice."""
+        arrival = self._arrival(message)
         if self._closed or message.assignment_id in self.in_hand():
             return
         if len(self._waiting) < MAX_WAITING:
-            self._waiting[message.assignment_id] = message
+            self._waiting[message.assignment_id] = arrival
             self._delivery.expect()
         else:
             self._overflow.append(message)
         self._arrived.set()
+
+    def _arrival(self, message: coordinator_pb2.Assignment) -> Arrival:
+        """An assignment as it comes; what is wrong with it is said when it is its turn."""
+        try:
+            return Arrival(message, self._starts.work(message, self._spec(message.run_id)))
+        except Exception as error:  # noqa: BLE001 - it is raised where the work is done
+            return Arrival(message, error)
 
     def withdraw(self, assignment_id: str) -> None:
         """Drop work that is no longer wanted, wherever it is."""
@@ -152,11 +166,12 @@ class Work:
         await self._rested.wait()
         await self._delivery.settled()
 
-    async def _do(self, assignment: coordinator_pb2.Assignment) -> None:
+    async def _do(self, arrival: Arrival) -> None:
+        assignment = arrival.message
         self._current, self._withdrawn = assignment.assignment_id, False
         self._rested.clear()
         try:
-            update = await self._update(assignment)
+            update = await self._update(arrival)
             if not self._withdrawn:
                 await self._delivery.submit(update)
             self._measure(update.header)
@@ -179,17 +194,16 @@ class Work:
         log.warning("assignment declined", extra=_named(assignment, reason=reason))
         await self._decline(assignment.assignment_id, reason, permanent)
 
-    async def _update(self, assignment: coordinator_pb2.Assignment) -> TrainedUpdate:
+    async def _update(self, arrival: Arrival) -> TrainedUpdate:
+        assignment, work = arrival.message, arrival.checked()
         run = self._runs.get(assignment.run_id)
         if run is None:
             run = await self._ready(assignment.run_id)
-        plan = plan_from_message(assignment.plan)
-        exchange = Exchange(run.spec.model, plan)
-        start = await self._start(assignment, run, exchange)
+        start = await self._start(assignment, run, work)
         draw = SlotSamples(run.source, run.spec.seed, assignment.round, assignment.slot)
-        outcome = await self._train(run.trainer, start, plan, draw)
-        data = _encoded(assignment, run, exchange, outcome)
-        return TrainedUpdate(_header(assignment, plan, exchange, outcome, len(data)), data)
+        outcome = await self._train(run.trainer, start, work.plan, draw)
+        data = _encoded(assignment, run, work.exchange, outcome)
+        return TrainedUpdate(_header(assignment, work, outcome, len(data)), data)
 
     async def _train(
         self, trainer: Trainer, start: Parameters, plan: TrainingPlan, draw: SlotSamples
@@ -214,12 +228,17 @@ class Work:
         finally:
             self._deadline = None
 
-    async def _ready(self, run_id: str) -> PreparedRun:
-        """The run, prepared; only the last few stay in memory."""
+    def _spec(self, run_id: str) -> RunSpec:
+        if run_id in self._runs:
+            return self._runs[run_id].spec
         brief = self._briefs.get(run_id)
         if brief is None:
             raise NotNow(f"no brief of run '{run_id[:80]}' came before its assignment")
-        run = await self._prepare(run_from_message(brief.spec))
+        return run_from_message(brief.spec)
+
+    async def _ready(self, run_id: str) -> PreparedRun:
+        """The run, prepared; only the last few stay in memory."""
+        run = await self._prepare(self._spec(run_id))
         self._runs[run_id] = run
         while len(self._runs) > MAX_RUNS:
             self._runs.popitem(last=False)
@@ -229,21 +248,15 @@ class Work:
         return run
 
     async def _start(
-        self, assignment: coordinator_pb2.Assignment, run: PreparedRun, exchange: Exchange
+        self, assignment: coordinator_pb2.Assignment, run: PreparedRun, work: SlotWork
     ) -> Parameters:
-        data = assignment.parameters
-        if data:
-            start = parameters_from_bytes(data, exchange.count)
-        else:
-            start = await self._fetch(assignment, exchange)
-        if not np.isfinite(start).all():
-            raise InvalidInput("the model to start from holds values that are not finite")
-        return start if exchange.is_whole else exchange.whole(start, run.initial)
+        exchange = work.exchange
+        start = work.start or await self._fetch(assignment, exchange)
+        shared = exchange.starts.parameters(start)
+        return shared if exchange.is_whole else exchange.whole(shared, run.initial)
 
-    async def _fetch(
-        self, assignment: coordinator_pb2.Assignment, exchange: Exchange
-    ) -> Parameters:
-        """The parameters from the aggregator; tried again until the assignment's deadline."""
+    async def _fetch(self, assignment: coordinator_pb2.Assignment, exchange: Exchange) -> Start:
+        """The start from the aggregator; tried again until the assignment's deadline."""
         limit_s = (assignment.deadline_ms or 60_000) / 1000.0
         backoff = Backoff(1.0, self._clock)
         with _not_now_after_the_deadline():
@@ -255,11 +268,11 @@ class Work:
 
     async def _fetch_once(
         self, assignment: coordinator_pb2.Assignment, exchange: Exchange
-    ) -> Parameters:
+    ) -> Start:
         run_id, version = assignment.run_id, assignment.base_version
         async with self._delivery.connection() as channel:
             try:
-                return await fetch_parameters(channel, run_id, version, exchange)
+                return await fetch_start(channel, run_id, version, exchange)
             except Lost as lost:
                 if lost.code is grpc.StatusCode.NOT_FOUND:
                     raise NotNow(f"the model cannot be fetched: {lost}") from None
@@ -292,12 +305,9 @@ def _encoded(
 
 
 def _header(
-    assignment: coordinator_pb2.Assignment,
-    plan: TrainingPlan,
-    exchange: Exchange,
-    outcome: Outcome,
-    size: int,
+    assignment: coordinator_pb2.Assignment, work: SlotWork, outcome: Outcome, size: int
 ) -> aggregator_pb2.UpdateHeader:
+    is_whole = not assignment.HasField("relative_to")
     return aggregator_pb2.UpdateHeader(
         assignment_id=assignment.assignment_id,
         run_id=assignment.run_id,
@@ -305,11 +315,12 @@ def _header(
         slot=assignment.slot,
         base_version=assignment.base_version,
         total_bytes=size,
-        encoding=_DENSE if exchange.is_dense else _SELECTED,
-        samples=plan.samples,
+        encoding=_DENSE if work.exchange.is_dense else _SELECTED,
+        samples=work.plan.samples,
         loss=outcome.loss,
         training_us=round(outcome.seconds * 1e6),
         diverged=outcome.diverged,
+        start_bytes=None if is_whole else len(assignment.parameters),
     )
 
 

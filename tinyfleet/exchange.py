@@ -1,8 +1,9 @@
 """What of a model travels between the server and a device, and how a change of it is written.
 
-Layers that a plan names as local never leave the device: only the shared entries go down, and a
-change of them comes back, selected and rounded as the plan's `Upload` says. Simulator, agent,
-coordinator and aggregator use the same `Exchange`, so all four mean the same bytes.
+Layers that a plan names as local never leave the device: only the shared entries go down, rounded
+as the plan's `Download` says, and a change of them comes back, selected and rounded as its `Upload`
+says. Simulator, agent, coordinator and aggregator use the same `Exchange`, so all four mean the
+same bytes.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import numpy as np
 from tinyfleet.codec.dense import decode_dense
 from tinyfleet.codec.selected import MAX_OVERHEAD_BYTES, decode_update, encode_selected
 from tinyfleet.codec.selection import entries_of
+from tinyfleet.codec.start import Start, StartFormat
 from tinyfleet.codec.values import precision_named, value_bytes
 from tinyfleet.errors import InvalidInput
 from tinyfleet.model.spec import ModelSpec, Parameters
@@ -28,13 +30,16 @@ class Exchange:
     """The traffic of a plan for one model. Raises InvalidInput when nothing of it is shared.
 
     The shared entries are the parameter vector without the local layers, in its order. count: how
-    many. is_whole: whether that is all of them.
+    many. is_whole: whether that is all of them. starts: how what a device starts from is written.
+    keeps_starts: whether a device keeps its last start and is sent what changed.
     """
 
     def __init__(self, model: ModelSpec, plan: TrainingPlan) -> None:
         self._total = model.parameter_count
         self._parts = _shared_parts(model, plan.local)
         self._upload = plan.upload
+        self.keeps_starts = plan.download.changes
+        self.starts = StartFormat(plan.download.precision, _shared_sizes(model, plan.local))
         self.count: int = sum(part.stop - part.start for part in self._parts)
         self.is_whole = self.count == self._total
         if not self.count:
@@ -47,9 +52,14 @@ class Exchange:
         return self._upload.dense
 
     @property
-    def parameter_bytes(self) -> int:
-        """Size of the shared entries as they go down: 4 bytes each."""
-        return 4 * self.count
+    def start_is_plain(self) -> bool:
+        """Whether every device is sent the shared entries as float32, without anything else."""
+        return self.starts.is_exact and not self.keeps_starts
+
+    @property
+    def start_is_model(self) -> bool:
+        """Whether what a device starts from is the model as it is, all of it."""
+        return self.is_whole and self.starts.is_exact
 
     def shared(self, parameters: Parameters) -> Parameters:
         """`(count,)`, the shared ones of `(parameter_count,)`; the same array if that is all."""
@@ -62,6 +72,23 @@ class Exchange:
         if self.is_whole:
             return data
         return b"".join(data[4 * part.start : 4 * part.stop] for part in self._parts)
+
+    def start(self, parameters: Parameters) -> Start:
+        """What a device starts from, of `(parameter_count,)`; raises InvalidInput if not finite."""
+        return self.starts.rounded(self.shared(parameters))
+
+    def started(self, start: Start, initial: Parameters) -> Parameters:
+        """The model a device trains: a start with the local layers of `initial`."""
+        shared = self.starts.parameters(start)
+        return shared if self.is_whole else self.whole(shared, initial)
+
+    def check_start_size(self, size: int) -> None:
+        """Raise InvalidInput when a device of this plan cannot have been sent that many bytes."""
+        most = self.starts.whole_bytes
+        least = min(self.starts.least_bytes, most) if self.keeps_starts else most
+        if not least <= size <= most:
+            sizes = f"{least} to {most}" if least < most else str(most)
+            raise InvalidInput(f"a start of this run has {sizes} bytes, not {size}")
 
     def whole(self, shared: Parameters, initial: Parameters) -> Parameters:
         """A model from its shared entries, with the local layers of `initial`; a new array."""
@@ -94,10 +121,8 @@ class Exchange:
     def check_size(self, size: int) -> None:
         """Raise InvalidInput when a change of this plan cannot have that many bytes."""
         if self.is_dense:
-            if size != self.parameter_bytes:
-                raise InvalidInput(
-                    f"an update of this run has {self.parameter_bytes} bytes, not {size}"
-                )
+            if size != 4 * self.count:
+                raise InvalidInput(f"an update of this run has {4 * self.count} bytes, not {size}")
         elif size > self._largest_bytes:
             raise InvalidInput(
                 f"an update of this run has at most {self._largest_bytes} bytes, not {size}"
@@ -136,6 +161,15 @@ class Exchange:
 def exchange_of(run: RunSpec) -> Exchange:
     """The traffic of a run, which is the same in all of its rounds."""
     return Exchange(run.model, run.make_strategy().plan(0))
+
+
+def _shared_sizes(model: ModelSpec, local: tuple[str, ...]) -> list[int]:
+    """How many entries each shared layer has that has some."""
+    return [
+        layer.stop - layer.start
+        for layer in model.placed
+        if layer.trainable and layer.name not in local
+    ]
 
 
 def _shared_parts(model: ModelSpec, local: tuple[str, ...]) -> list[slice]:

@@ -17,7 +17,7 @@ from tinyfleet.errors import InvalidInput
 from tinyfleet.model.layers import Layer
 from tinyfleet.model.spec import ModelSpec, Parameters, make_layer
 from tinyfleet.run import RunSpec
-from tinyfleet.strategies.plan import EVERYTHING, Phase, TrainingPlan, Upload
+from tinyfleet.strategies.plan import AS_IT_IS, EVERYTHING, Download, Phase, TrainingPlan, Upload
 from tinyfleet.v1 import model_pb2
 
 MAX_NAME_BYTES = 256
@@ -100,7 +100,8 @@ def plan_to_message(plan: TrainingPlan) -> model_pb2.TrainingPlan:
         for phase in plan.phases
     ]
     upload = None if plan.upload == EVERYTHING else _upload_to_message(plan.upload)
-    return model_pb2.TrainingPlan(phases=phases, local=plan.local, upload=upload)
+    download = None if plan.download == AS_IT_IS else _download_to_message(plan.download)
+    return model_pb2.TrainingPlan(phases=phases, local=plan.local, upload=upload, download=download)
 
 
 def plan_from_message(message: model_pb2.TrainingPlan) -> TrainingPlan:
@@ -118,6 +119,7 @@ def plan_from_message(message: model_pb2.TrainingPlan) -> TrainingPlan:
         ),
         tuple(message.local),
         _upload_from_message(message.upload) if message.HasField("upload") else EVERYTHING,
+        _download_from_message(message.download) if message.HasField("download") else AS_IT_IS,
     )
 
 
@@ -145,9 +147,21 @@ def _upload_to_message(upload: Upload) -> model_pb2.Upload:
 
 
 def _upload_from_message(message: model_pb2.Upload) -> Upload:
-    if message.precision not in _PRECISION_NAMES:
-        raise InvalidInput("upload.precision is not set to a known precision")
-    return Upload(message.fraction, _PRECISION_NAMES[message.precision])
+    return Upload(message.fraction, _precision_named("upload", message.precision))
+
+
+def _download_to_message(download: Download) -> model_pb2.Download:
+    return model_pb2.Download(precision=_PRECISIONS[download.precision], changes=download.changes)
+
+
+def _download_from_message(message: model_pb2.Download) -> Download:
+    return Download(_precision_named("download", message.precision), message.changes)
+
+
+def _precision_named(what: str, number: model_pb2.Precision) -> str:
+    if number not in _PRECISION_NAMES:
+        raise InvalidInput(f"{what}.precision is not set to a known precision")
+    return _PRECISION_NAMES[number]
 
 
 def _layer_to_message(layer: Layer) -> model_pb2.Layer:

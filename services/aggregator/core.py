@@ -45,7 +45,11 @@ class Verdict(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Submission:
-    """An update as it arrived, whole but unchecked. data: the encoded delta, empty if diverged."""
+    """An update as it arrived, whole but unchecked.
+
+    data: the encoded delta, empty if diverged. start_bytes: what its agent was sent to start from,
+    None for all of it.
+    """
 
     assignment_id: str
     round: int
@@ -56,6 +60,7 @@ class Submission:
     training_us: int
     diverged: bool
     data: Payload
+    start_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -63,7 +68,7 @@ class RoundUpdate:
     """A checked update of a round.
 
     data: the change as it came, encoded, or None when its training diverged: it counts as zero.
-    loss: finite; 0 when it diverged.
+    loss: finite; 0 when it diverged. start_bytes: what its agent was sent to start from.
     """
 
     assignment_id: str
@@ -73,6 +78,7 @@ class RoundUpdate:
     loss: float
     training_us: int
     data: Payload | None
+    start_bytes: int
 
     @property
     def diverged(self) -> bool:
@@ -99,6 +105,7 @@ class ClosedRound:
 
     round: from 0, the last one. updates: how many went into it. loss: mean training loss of the
     last round over the updates that stayed finite, nan if none did. bytes_up: encoded updates.
+    bytes_down: what their agents were sent to start from.
     """
 
     round: int
@@ -108,6 +115,7 @@ class ClosedRound:
     bytes_up: int
     slowest_training_us: int
     diverged: int
+    bytes_down: int
 
     def merged_with(self, later: ClosedRound) -> ClosedRound:
         """Both as one: totals add up, the later round's number and loss stay."""
@@ -119,17 +127,22 @@ class ClosedRound:
             bytes_up=self.bytes_up + later.bytes_up,
             slowest_training_us=max(self.slowest_training_us, later.slowest_training_us),
             diverged=self.diverged + later.diverged,
+            bytes_down=self.bytes_down + later.bytes_down,
         )
 
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """What went into a run's model so far: updates, their samples, encoded bytes, diverged ones."""
+    """What went into a run's model so far: updates, their samples, encoded bytes, diverged ones.
+
+    bytes_down: what their agents were sent to start from.
+    """
 
     updates: int = 0
     samples: int = 0
     bytes_up: int = 0
     diverged: int = 0
+    bytes_down: int = 0
 
     def plus(self, closed: ClosedRound) -> Totals:
         """The totals with one more round."""
@@ -138,6 +151,7 @@ class Totals:
             self.samples + closed.samples,
             self.bytes_up + closed.bytes_up,
             self.diverged + closed.diverged,
+            self.bytes_down + closed.bytes_down,
         )
 
 
@@ -359,7 +373,14 @@ class Ledger:
             0.0 if submission.diverged else _finite("loss", submission.loss),
             submission.training_us,
             self._data(submission),
+            self._start_bytes(submission),
         )
+
+    def _start_bytes(self, submission: Submission) -> int:
+        if submission.start_bytes is None:
+            return self.exchange.starts.whole_bytes
+        self.exchange.check_start_size(submission.start_bytes)
+        return submission.start_bytes
 
     def _data(self, submission: Submission) -> Payload | None:
         if submission.diverged:
@@ -430,4 +451,5 @@ def _summary(round: int, updates: Sequence[RoundUpdate]) -> ClosedRound:
         bytes_up=sum(update.size for update in updates),
         slowest_training_us=max(update.training_us for update in updates),
         diverged=len(updates) - len(losses),
+        bytes_down=sum(update.start_bytes for update in updates),
     )

@@ -88,9 +88,11 @@ class AggregatorServicer(aggregator_pb2_grpc.AggregatorServiceServicer):
         run_id = checked_name("run_id", request.run_id)
         wanted = request.version if request.HasField("version") else None
         model = await self._keeper.model(run_id, wanted)
-        data = parameters_to_bytes(model.parameters)
         if request.shared_only:
-            data = exchange_of(model.run).shared_bytes(data)
+            exchange = exchange_of(model.run)
+            data = exchange.starts.write_whole(exchange.start(model.parameters))
+        else:
+            data = parameters_to_bytes(model.parameters)
         spec = run_to_message(model.run)
         for start in range(0, len(data), MAX_CHUNK_BYTES):
             yield pb.FetchModelResponse(
@@ -237,6 +239,7 @@ def _submission(header: pb.UpdateHeader, data: bytes | bytearray) -> Submission:
         training_us=header.training_us,
         diverged=header.diverged,
         data=data,
+        start_bytes=header.start_bytes if header.HasField("start_bytes") else None,
     )
 
 
@@ -272,6 +275,7 @@ def _change_message(change: Change) -> pb.WatchModelResponse:
             samples=change.totals.samples,
             bytes_up=change.totals.bytes_up,
             diverged=change.totals.diverged,
+            bytes_down=change.totals.bytes_down,
         ),
     )
 
@@ -285,4 +289,5 @@ def _closed_message(closed: ClosedRound) -> pb.ClosedRound:
         bytes_up=closed.bytes_up,
         slowest_training_us=closed.slowest_training_us,
         diverged=closed.diverged,
+        bytes_down=closed.bytes_down,
     )

@@ -37,9 +37,9 @@ from services.coordinator.work import (
     Withdraw,
     parse_assignment_id,
 )
+from tinyfleet.errors import InvalidInput
 from tinyfleet.run import RunSpec
 
-MAX_INLINE_BYTES = 256 * 1024  # larger parameters are fetched from the aggregator
 MAX_FAILURES = 3  # in a row, then an agent gets no more work of a run
 REST_S = 5.0  # our choice: pause after an agent declined for the moment
 _LOST = "the aggregator no longer has this run's model: was its state removed? start a new run"
@@ -109,7 +109,7 @@ class Dispatcher:
         if run is None or run.is_ending:
             return []
         run.problem = f"the aggregator waits: {change.problem}" if change.problem else ""
-        run.progress.take(change.totals, run.exchange.parameter_bytes)
+        run.progress.take(change.totals)
         for refused in change.refused:
             self._refuse(run, refused)
         self._account(run, change.closed, now)
@@ -209,6 +209,7 @@ class Dispatcher:
             return []
         self.fleet.hear(agent, now)
         run_id = agent.working.run_id
+        agent.held.pop(run_id, None)  # it may say that it lacks what it was sent before
         self._free(agent, failed=True)
         until = None if permanent else now + REST_S
         self.fleet.exclude(agent, run_id, f"it declined: {reason}", until)
@@ -254,10 +255,12 @@ class Dispatcher:
             self._dismiss_claims(run)
             self._actions.append(EndRun(run.run_id))
             return None
-        inline = run.exchange.shared_bytes(change.parameters)
-        inline = inline if len(inline) <= MAX_INLINE_BYTES else b""
+        try:
+            start = run.starts.open(change.version, change.parameters)
+        except InvalidInput as error:
+            return self._end(run, RunStatus.FAILED, f"the aggregator's model is of no use: {error}")
         plan = run.strategy.plan(change.version)
-        work = RoundWork(run.run_id, change.version, plan, inline)
+        work = RoundWork(run.run_id, change.version, plan, start)
         # Only the round that is open when we come in can have been worked on in an earlier life.
         first_attempt = run.first_attempt if change.whole else 0
         run.round = OpenRound(work, run.strategy.agents_per_round, first_attempt)
@@ -340,7 +343,8 @@ class Dispatcher:
         if run.run_id not in agent.briefed:
             agent.briefed.add(run.run_id)
             self._actions.append(SendBrief(agent.session, run.run_id))
-        self._actions.append(SendAssignment(agent.session, assignment, open_round.work))
+        work = run.starts.for_agent(agent, open_round.work)
+        self._actions.append(SendAssignment(agent.session, assignment, work))
         return True
 
     def _start(self, run: ActiveRun) -> None:

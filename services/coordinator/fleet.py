@@ -58,6 +58,7 @@ class Agent:
     session: of its open stream, None while it is not attached. heard: when it was last heard of.
     working: the one assignment it has. unfit: run id -> why it gets no work of that run.
     failures: run id -> its failures in a row there. briefed: runs that this session was told of.
+    held: run id -> the version whose start this session was sent last, of the last few runs.
     """
 
     name: str
@@ -70,6 +71,7 @@ class Agent:
     unfit: dict[str, str] = field(default_factory=dict)
     failures: dict[str, int] = field(default_factory=dict)
     briefed: set[str] = field(default_factory=set)
+    held: OrderedDict[str, int] = field(default_factory=OrderedDict)
 
 
 @dataclass(slots=True, eq=False)
@@ -122,6 +124,7 @@ class Fleet:
         agent.instance_id, agent.capabilities = instance_id, capabilities
         agent.session, agent.heard = session, now
         agent.briefed.clear()
+        agent.held.clear()
         self._detached.pop(name, None)
         self._attached[name] = agent
         for run_id, pool in self.pools.items():

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from services.coordinator.fleet import Needs
 from services.coordinator.rounds import OpenRound
+from services.coordinator.starts import Starts
 from services.coordinator.work import Assignment, ClosedRound, Totals
 from tinyfleet.exchange import Exchange
 from tinyfleet.run import RunSpec
@@ -35,7 +36,7 @@ class Progress:
     """How far a run is, as the aggregator last told: the journal knows which updates count.
 
     loss: of the last applied round, None before the first and when all of it diverged, and until
-    one is applied after this process began. bytes_down: parameters sent for those updates.
+    one is applied after this process began. bytes_down: starts sent for those updates.
     """
 
     rounds_done: int = 0
@@ -45,11 +46,10 @@ class Progress:
     samples: int = 0
     diverged: int = 0
 
-    def take(self, totals: Totals, parameter_bytes: int) -> None:
-        """The totals of a run of whose parameters an agent is sent so many bytes."""
+    def take(self, totals: Totals) -> None:
+        """The totals of a run."""
         self.samples, self.diverged = totals.samples, totals.diverged
-        self.bytes_up = totals.bytes_up
-        self.bytes_down = totals.updates * parameter_bytes
+        self.bytes_up, self.bytes_down = totals.bytes_up, totals.bytes_down
 
 
 @dataclass(frozen=True)
@@ -98,10 +98,11 @@ class ActiveRun:
     reassignments: int = 0
     is_ending: bool = False
     shown: str = ""
-    exchange: Exchange = field(init=False)
+    starts: Starts = field(init=False)
 
     def __post_init__(self) -> None:
-        self.exchange = Exchange(self.spec.model, self.strategy.plan(0))
+        exchange = Exchange(self.spec.model, self.strategy.plan(0))
+        self.starts = Starts(self.spec.model, exchange)
 
     def count_diverged(self, closed: ClosedRound) -> bool:
         """Whether too many rounds in a row had not one finite update."""

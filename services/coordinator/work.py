@@ -41,14 +41,16 @@ def parse_assignment_id(text: str) -> Assignment | None:
 class RoundWork:
     """What every slot of a round has in common.
 
-    parameters: what is shared of version `round` of the model, float32 little-endian; empty when it
-    is too large to travel inside an assignment and has to be fetched.
+    parameters: the start that is version `round` of the model, as docs/formats/start.md has it;
+    empty when it is too large to travel inside an assignment and has to be fetched. relative_to:
+    the version that they are the changes to, None when they are everything.
     """
 
     run_id: str
     round: int
     plan: TrainingPlan
     parameters: bytes
+    relative_to: int | None = None
 
 
 class ClosedRound(NamedTuple):
@@ -73,6 +75,7 @@ class Totals(NamedTuple):
     samples: int = 0
     bytes_up: int = 0
     diverged: int = 0
+    bytes_down: int = 0
 
 
 NOTHING = Totals()

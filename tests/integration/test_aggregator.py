@@ -17,6 +17,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from tinyfleet.codec.selected import encode_selected
+from tinyfleet.exchange import exchange_of
 from tinyfleet.model.layers import Dense
 from tinyfleet.model.spec import ModelSpec, parameters_sha256
 from tinyfleet.randomness import Purpose, RandomStream
@@ -195,7 +196,9 @@ def test_a_run_goes_from_open_to_end(start):
     last = next(watch)
     assert last.ended
     size = run.model.parameter_bytes
-    assert last.totals == pb.RunTotals(updates=9, samples=36, bytes_up=9 * size, diverged=0)
+    assert last.totals == pb.RunTotals(
+        updates=9, samples=36, bytes_up=9 * size, bytes_down=9 * size
+    )
     (chunk,) = aggregator.fetch()
     assert (chunk.version, run_from_message(chunk.spec)) == (3, run)
     stream.close()
@@ -406,6 +409,32 @@ def test_only_the_shared_layers_of_a_model_travel_and_only_selected_updates_retu
     moved = np.frombuffer(part.data, "<f4") - initial
     assert np.flatnonzero(moved).tolist() == [7]
     assert moved[7] == pytest.approx(0.5)
+
+
+def test_a_device_is_sent_the_rounded_start_and_what_it_was_sent_is_counted(start):
+    aggregator = start("--storage", "memory")
+    options = {"down_precision": "int8", "local_layers": 0, "fraction": 1.0}
+    run = RunSpec(TWO_LAYERS, "sine", "tiny_meta_fed", 10, 1, {}, options)
+    aggregator.open(run)
+    exchange, initial = exchange_of(run), run.initial_parameters()
+    whole = exchange.starts.write_whole(exchange.start(initial))
+    (part,) = aggregator.fetch(shared_only=True)
+    assert (part.data, part.total_bytes, len(whole)) == (whole, 28 + 2, 28 + 2)
+    (part,) = aggregator.fetch()
+    assert part.data == initial.tobytes()
+
+    stream = Stream(aggregator)
+    for size, status in ((9, INVALID), (31, INVALID), (10, ACCEPTED)):
+        header = header_of(run, 0, 0, total_bytes=112, start_bytes=size)
+        stream.send(pb.SubmitUpdatesRequest(header=header, data=bytes(112)))
+        receipt = stream.receipt()
+        assert receipt.status == status
+        assert not receipt.message or "a start of this run has 10 to 30 bytes" in receipt.message
+    header = header_of(run, 1, 0, total_bytes=112)
+    stream.send(pb.SubmitUpdatesRequest(header=header, data=bytes(112)))
+    assert stream.receipt().status == ACCEPTED
+    stream.close()
+    assert next(aggregator.watch()).totals.bytes_down == 10 + 30
 
 
 def hostile(run):

@@ -122,7 +122,8 @@ def kill(pid, number=signal.SIGKILL):
     [("tiny_reptile", 20), ("reptile", 3), ("fed_sgd", 3), ("tiny_meta_fed", 20)],
 )
 def test_run_on_boards_ends_where_the_simulator_ends(fleet_with, url, strategy, rounds):
-    options = {"local_layers": 1, "precision": "int8"} if strategy == "tiny_meta_fed" else {}
+    small = {"local_layers": 1, "precision": "int8", "down_precision": "int8"}
+    options = small if strategy == "tiny_meta_fed" else {}
     task, run = a_run(strategy, rounds, **options)
     local = fleet_with([url] * 2)
     with Fleet(local.coordinator) as fleet:

@@ -13,20 +13,42 @@ def sha_of(result_of):
 
 
 STRATEGIES = ["tiny_reptile", "reptile", "fed_avg", "fed_sgd", "tiny_meta_fed"]
+WHOLE_STARTS = ("--set=changes_only=false",)
 SMALL_UPDATES = tuple(
     f"--set={option}"
     for option in ("fraction=0.1", "precision=int8", "agents_per_round=2", "local_layers=1")
 )
+SMALL_STARTS = (*SMALL_UPDATES, "--set=down_precision=int8")
 
 
 @pytest.mark.parametrize(
     ("strategy", "options"),
-    [*((strategy, ()) for strategy in STRATEGIES), ("tiny_meta_fed", SMALL_UPDATES)],
+    [
+        *((strategy, ()) for strategy in STRATEGIES if strategy != "tiny_meta_fed"),
+        ("tiny_meta_fed", WHOLE_STARTS),
+        ("tiny_meta_fed", (*SMALL_STARTS, *WHOLE_STARTS)),
+    ],
 )
 def test_a_fleet_ends_where_the_simulator_ends(result_of, strategy, options):
     run = (*SINE, "--strategy", strategy, "--rounds", 30, *options)
     fleet, simulated = result_of("up", "--agents", 3, *run), result_of("simulate", *run)
     for what in ("parameters_sha256", "bytes_up", "bytes_down", "samples", "diverged"):
+        assert fleet[what] == simulated[what], what
+
+
+def test_starts_that_agents_keep_save_bytes_and_change_nothing_else(result_of):
+    run = (*SINE, "--strategy", "tiny_meta_fed", "--rounds", 30, *SMALL_STARTS)
+    fleet, simulated = result_of("up", "--agents", 3, *run), result_of("simulate", *run)
+    for what in ("parameters_sha256", "bytes_up", "samples", "diverged"):
+        assert fleet[what] == simulated[what], what
+    assert fleet["bytes_down"] < simulated["bytes_down"] / 2
+
+
+def test_one_agent_is_sent_the_bytes_that_one_simulated_device_is_sent(result_of):
+    run = (*SINE, "--strategy", "tiny_meta_fed", "--rounds", 30, *SMALL_STARTS)
+    fleet = result_of("up", "--agents", 1, *run)
+    simulated = result_of("simulate", "--devices", 1, *run)
+    for what in ("parameters_sha256", "bytes_up", "bytes_down", "samples"):
         assert fleet[what] == simulated[what], what
 
 

@@ -13,15 +13,16 @@ from tinyfleet.errors import InvalidInput
 from tinyfleet.exchange import Exchange
 from tinyfleet.model import builtin_model
 from tinyfleet.randomness import Purpose, RandomStream
-from tinyfleet.strategies import Phase, TrainingPlan, Upload
+from tinyfleet.strategies import Download, Phase, TrainingPlan, Upload
 
 # dense_1 is entries 0 to 63, dense_2 64 to 1119, dense_3 1120 to 1152
 MODEL = builtin_model("mlp_32", (1, 1, 1), 1, "mean_squared_error")
 TOTAL = 1153
 
 
-def exchange_with(*local, fraction=1.0, precision="float32"):
-    return Exchange(MODEL, TrainingPlan((Phase(1, 0.1),), local, Upload(fraction, precision)))
+def exchange_with(*local, fraction=1.0, precision="float32", down="float32", changes=False):
+    upload, download = Upload(fraction, precision), Download(down, changes)
+    return Exchange(MODEL, TrainingPlan((Phase(1, 0.1),), local, upload, download))
 
 
 def numbered():
@@ -41,7 +42,7 @@ def numbered():
 def test_the_shared_entries_are_the_others_in_order(local, shared):
     exchange = exchange_with(*local)
     want = numbered()[list(shared)]
-    assert (exchange.count, exchange.parameter_bytes) == (len(want), 4 * len(want))
+    assert (exchange.count, exchange.starts.whole_bytes) == (len(want), 4 * len(want))
     assert exchange.is_whole is (not local)
     assert np.array_equal(exchange.shared(numbered()), want)
     assert exchange.shared_bytes(numbered().tobytes()) == want.tobytes()
@@ -55,6 +56,44 @@ def test_the_shared_entries_are_the_others_in_order(local, shared):
 def test_a_plan_that_shares_nothing_or_names_no_layer_is_refused(local):
     with pytest.raises(InvalidInput, match=r"unknown layer 'dense_9'|one at least is shared"):
         exchange_with(*local)
+
+
+@pytest.mark.parametrize("down", ["float32", "float16", "int8"])
+@pytest.mark.parametrize("local", [(), ("dense_2",)])
+def test_a_device_starts_from_the_rounded_shared_layers_and_its_own_others(down, local):
+    exchange = exchange_with(*local, down=down)
+    model, initial = numbered() * np.float32(0.37), np.full(TOTAL, 0.123, np.float32)
+    start = exchange.start(model)
+    started = exchange.started(start, initial)
+    assert np.array_equal(exchange.shared(started), exchange.starts.parameters(start))
+    own = np.ones(TOTAL, bool)
+    own[exchange.shared(np.arange(TOTAL, dtype=np.float32)).astype(int)] = False
+    assert (started[own] == initial[own]).all()
+    assert own.sum() == TOTAL - exchange.count
+    assert exchange.start_is_plain is (down == "float32")
+    assert exchange.start_is_model is (down == "float32" and not local)
+
+
+def test_each_shared_layer_has_an_exponent_of_its_own():
+    assert exchange_with("dense_2", down="int8").starts.whole_bytes == 64 + 33 + 2
+
+
+@pytest.mark.parametrize(
+    ("options", "fitting", "others"),
+    [
+        ({}, (4480,), (0, 4479, 4481, 8)),
+        ({"changes": True}, (4480, 8, 9), (0, 7, 4481)),
+        ({"down": "int8"}, (1122,), (8, 1121, 4480)),
+        ({"down": "int8", "changes": True}, (1122, 10), (9, 1123)),
+    ],
+)
+def test_a_start_has_a_size_that_a_device_can_have_been_sent(options, fitting, others):
+    exchange = exchange_with("dense_3", **options)
+    for size in fitting:
+        exchange.check_start_size(size)
+    for size in others:
+        with pytest.raises(InvalidInput, match=f"a start of this run has .* bytes, not {size}"):
+            exchange.check_start_size(size)
 
 
 def test_a_dense_change_is_the_dense_encoding():

@@ -16,7 +16,7 @@ from tinyfleet.model.builtin import builtin_model
 from tinyfleet.model.spec import ModelSpec
 from tinyfleet.run import make_run
 from tinyfleet.strategies import STRATEGIES
-from tinyfleet.strategies.plan import Phase, TrainingPlan, Upload
+from tinyfleet.strategies.plan import Download, Phase, TrainingPlan, Upload
 from tinyfleet.tasks import make_task
 from tinyfleet.v1 import model_pb2
 from tinyfleet.wire import (
@@ -242,6 +242,24 @@ def test_an_upload_that_no_device_could_make_is_refused(fraction, precision, mes
     upload = model_pb2.Upload(fraction=fraction, precision=precision)
     plan = model_pb2.TrainingPlan(phases=[model_pb2.Phase(samples=1, rate=0.5)], upload=upload)
     with pytest.raises(InvalidInput, match=message):
+        plan_from_message(plan)
+
+
+@pytest.mark.parametrize(
+    "download", [Download(), Download("float16"), Download("int8", changes=True)]
+)
+def test_what_goes_down_is_part_of_the_plan(download):
+    plan = TrainingPlan((Phase(1, 0.5),), download=download)
+    message = plan_to_message(plan)
+    assert plan_from_message(message) == plan
+    assert message.HasField("download") is (download != Download())
+
+
+@pytest.mark.parametrize("precision", [0, 9])
+def test_a_download_of_no_known_precision_is_refused(precision):
+    download = model_pb2.Download(precision=precision, changes=True)
+    plan = model_pb2.TrainingPlan(phases=[model_pb2.Phase(samples=1, rate=0.5)], download=download)
+    with pytest.raises(InvalidInput, match=r"download\.precision is not set"):
         plan_from_message(plan)
 
 

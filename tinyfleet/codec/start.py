@@ -56,7 +56,8 @@ class Start:
 class StartFormat:
     """How the starts of a run are written.
 
-    count: shared parameters, n. whole_bytes: size of a start that is sent whole.
+    count: shared parameters, n. whole_bytes: size of a start that is sent whole. least_bytes: no
+    changes have fewer.
     """
 
     def __init__(self, precision: str, sizes: Sequence[int]) -> None:
@@ -67,6 +68,7 @@ class StartFormat:
         self._layers = len(sizes) if self._precision is Precision.INT8 else 0
         self.count: int = sum(sizes)
         self.whole_bytes: int = self._layers + self.count * value_bytes(self._precision)
+        self.least_bytes: int = HEADER_BYTES + self._layers
 
     @property
     def is_exact(self) -> bool:
@@ -104,14 +106,15 @@ class StartFormat:
                 f"a start of this run has {self.whole_bytes} bytes, not {len(data)}: "
                 f"{self.count} parameters"
             )
-        exponents, values = np.split(np.frombuffer(data, np.uint8), [self._layers])
-        return Start(self._read_values(values), _read_exponents(exponents))
+        raw = np.frombuffer(data, np.uint8)
+        exponents = _read_exponents(raw[: self._layers])
+        return Start(self._read_values(raw[self._layers :]), exponents)
 
     def write_changes(self, held: Start, start: Start) -> bytes | None:
         """What turns `held` into `start`, to the bit; None where that is no shorter than all."""
         bits = _BITS[value_bytes(self._precision)]
         indices = np.flatnonzero(held.values.view(bits) != start.values.view(bits))
-        rest = HEADER_BYTES + self._layers + len(indices) * value_bytes(self._precision)
+        rest = self.least_bytes + len(indices) * value_bytes(self._precision)
         if rest >= self.whole_bytes:
             return None
         sizes = positions_bytes(indices, self.count)
@@ -140,15 +143,15 @@ class StartFormat:
         positions, precision, entries = read_header(raw, self.count)
         if precision is not self._precision:
             raise InvalidInput(f"their precision is not the run's, {self._precision.name.lower()}")
-        before = HEADER_BYTES + self._layers
+        before = self.least_bytes
         after = raw.size - entries * value_bytes(precision)
         if after < before:
             raise InvalidInput(f"{entries} entries end too soon")
-        _, exponents, where, written = np.split(raw, [HEADER_BYTES, before, after])
-        indices = decode_positions(positions, where, entries, self.count)
+        exponents = _read_exponents(raw[HEADER_BYTES:before])
+        indices = decode_positions(positions, raw[before:after], entries, self.count)
         values = held.values.copy()
-        values[indices] = self._read_values(written)
-        return Start(values, _read_exponents(exponents))
+        values[indices] = self._read_values(raw[after:])
+        return Start(values, exponents)
 
     def _written(self, values: Stored) -> bytes:
         return values.astype(VALUE_TYPES[self._precision], copy=False).tobytes()
@@ -156,7 +159,7 @@ class StartFormat:
     def _read_values(self, written: Bytes) -> Stored:
         """Values that an encoder writes, in the processor's byte order; copied only if need be."""
         kind = VALUE_TYPES[self._precision]
-        values: Stored = np.require(written.view(kind), kind.newbyteorder("="), "A")
+        values: Stored = written.view(kind).astype(kind.newbyteorder("="), copy=False)
         if self._precision is Precision.INT8:
             if (values < -STEPS).any():
                 raise InvalidInput("a start in int8 must hold -127 to 127 only")
@@ -179,7 +182,10 @@ def _exponents(largest: Parameters) -> Exponents:
 
 def _read_exponents(written: Bytes) -> Exponents:
     exponents = written.view(np.int8)
-    if not ((exponents >= LOWEST_EXPONENT) & (exponents <= HIGHEST_EXPONENT)).all():
+    if (
+        exponents.size
+        and not ((exponents >= LOWEST_EXPONENT) & (exponents <= HIGHEST_EXPONENT)).all()
+    ):
         raise InvalidInput(
             f"the exponents of a start are {LOWEST_EXPONENT} to {HIGHEST_EXPONENT} only"
         )

@@ -1,8 +1,8 @@
 """The rounds of a run, one after the other, with nothing between the parts but function calls.
 
 A fleet over gRPC does the same steps in the same order: samples from (seed, round, slot), the
-strategy's plan, the delta, its encoding, and the updates folded in slot order. So both end in the
-same parameters, bit for bit.
+strategy's plan, the start, the delta, its encoding, and the updates folded in slot order. So both
+end in the same parameters, bit for bit.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from tinyfleet.exchange import Exchange, exchange_of
 from tinyfleet.learner.protocol import Learner, run_plan
 from tinyfleet.model.spec import Parameters
 from tinyfleet.run import RunSpec, training_samples
+from tinyfleet.simulation.devices import ServedDevices
 from tinyfleet.strategies import Strategy, TrainingPlan, Update
 from tinyfleet.strategies.base import delta_of
 from tinyfleet.tasks.base import Task
@@ -53,9 +54,9 @@ class SimulationResult:
     """The end of a run.
 
     version: of `parameters`, the number of rounds done since the run began. samples, bytes and
-    diverged count what this call did. bytes_down: 4 bytes per shared parameter, slot and round.
-    bytes_up: the encoded updates, 0 for one that diverged. Both are payload, without any
-    framing of messages. diverged: slots that sent nothing and count as zero.
+    diverged count what this call did. bytes_down: the starts that devices were sent. bytes_up: the
+    encoded updates, 0 for one that diverged. Both are payload, without any framing of messages.
+    diverged: slots that sent nothing and count as zero.
     """
 
     parameters: Parameters
@@ -81,12 +82,15 @@ def simulate(
     on_round: Callable[[RoundReport], None] | None = None,
     parameters: Parameters | None = None,
     version: int = 0,
+    devices: ServedDevices | int | None = None,
 ) -> SimulationResult:
     """Train `run` from version 0, or go on from `parameters`, which are `version`, to its end.
 
     on_round is called after each round; what it raises ends the simulation, and the report it
-    was given last holds all that is needed to go on. Raises Diverged when training leaves the
-    finite numbers in every slot of 20 rounds in a row.
+    was given last holds all that is needed to go on. devices: so many serve the slots in turns and
+    keep their last start, where the plan has them do so; None: each slot has a device that is new.
+    They change bytes_down alone. A number: they hold nothing yet. Raises Diverged when training
+    leaves the finite numbers in every slot of 20 rounds in a row.
     """
     if learner.spec != run.model:
         raise InvalidInput(f"the learner is not for the run's model '{run.model.name}'")
@@ -96,15 +100,20 @@ def simulate(
     model = run.initial_parameters() if parameters is None else parameters
     run.model.check_parameters(model)
     exchange = exchange_of(run)
-    totals = _Totals(exchange)
+    if not isinstance(devices, ServedDevices):
+        devices = ServedDevices(exchange, strategy.agents_per_round, devices)
+    totals = _Totals()
     for index in range(version, run.rounds):
-        results = _train_round(strategy, exchange, run.seed, index, task, learner, model)
+        start = exchange.start(model)
+        bytes_down = devices.serve(index, start)
+        begin = model if exchange.start_is_model else exchange.started(start, model)
+        results = _train_round(strategy, exchange, run.seed, index, task, learner, begin)
         model = strategy.apply(model, [result.update for result in results], index)
-        report = totals.add(index, results, model)
+        report = totals.add(index, results, bytes_down, model)
         if on_round is not None:
             on_round(report)
         totals.check(run)
-    _check_finite(model)
+        _check_finite(model)
     return totals.result(run, model)
 
 
@@ -115,11 +124,11 @@ def _train_round(
     round: int,
     task: Task,
     learner: Learner,
-    model: Parameters,
+    start: Parameters,
 ) -> list[_SlotResult]:
     plan = strategy.plan(round)
     slots = range(strategy.agents_per_round)
-    return [_train_slot(plan, exchange, seed, round, slot, task, learner, model) for slot in slots]
+    return [_train_slot(plan, exchange, seed, round, slot, task, learner, start) for slot in slots]
 
 
 def _train_slot(
@@ -130,14 +139,14 @@ def _train_slot(
     slot: int,
     task: Task,
     learner: Learner,
-    model: Parameters,
+    start: Parameters,
 ) -> _SlotResult:
     samples = training_samples(task, seed, round, slot, plan.samples)
-    trained = model.copy()
+    trained = start.copy()
     done = run_plan(learner, trained, samples, plan)
-    delta = delta_of(trained, model, done.finite)
+    delta = delta_of(trained, start, done.finite)
     if delta is None:
-        return _SlotResult(Update(slot, np.zeros_like(model), plan.samples), 0, math.nan, False)
+        return _SlotResult(Update(slot, np.zeros_like(start), plan.samples), 0, math.nan, False)
     encoded = exchange.encode(delta, seed, round, slot)
     update = Update(slot, exchange.decode(encoded), plan.samples)
     return _SlotResult(update, len(encoded), done.loss, finite=True)
@@ -146,28 +155,28 @@ def _train_slot(
 class _Totals:
     """What a simulation counts."""
 
-    def __init__(self, exchange: Exchange) -> None:
-        self._exchange = exchange
-        self.slots = self.samples = self.bytes_up = self.diverged = 0
+    def __init__(self) -> None:
+        self.samples = self.bytes_up = self.bytes_down = self.diverged = 0
         self.lost_rounds = 0
 
-    def add(self, round: int, results: list[_SlotResult], model: Parameters) -> RoundReport:
+    def add(
+        self, round: int, results: list[_SlotResult], bytes_down: int, model: Parameters
+    ) -> RoundReport:
         losses = [result.loss for result in results if result.finite]
         diverged = len(results) - len(losses)
         samples = sum(result.update.samples for result in results)
         bytes_up = sum(result.size for result in results)
-        self.slots += len(results)
         self.samples += samples
         self.bytes_up += bytes_up
+        self.bytes_down += bytes_down
         self.diverged += diverged
         self.lost_rounds = 0 if losses else self.lost_rounds + 1
         loss = math.fsum(losses) / len(losses) if losses else math.nan
-        bytes_down = len(results) * self._exchange.parameter_bytes
         return RoundReport(round, loss, diverged, model, samples, bytes_up, bytes_down)
 
     def result(self, run: RunSpec, model: Parameters) -> SimulationResult:
-        down = self.slots * self._exchange.parameter_bytes
-        return SimulationResult(model, run.rounds, self.samples, self.bytes_up, down, self.diverged)
+        counts = (self.samples, self.bytes_up, self.bytes_down, self.diverged)
+        return SimulationResult(model, run.rounds, *counts)
 
     def check(self, run: RunSpec) -> None:
         if self.lost_rounds >= MAX_DIVERGED_ROUNDS:

@@ -9,7 +9,7 @@ from tinyfleet.errors import unknown_name
 from tinyfleet.strategies.base import Strategy, Update, build
 from tinyfleet.strategies.fed_avg import FedAvg
 from tinyfleet.strategies.fed_sgd import FedSGD
-from tinyfleet.strategies.plan import Phase, TrainingPlan, Upload
+from tinyfleet.strategies.plan import Download, Phase, TrainingPlan, Upload
 from tinyfleet.strategies.reptile import Reptile
 from tinyfleet.strategies.tiny_meta_fed import TinyMetaFed
 from tinyfleet.strategies.tiny_reptile import TinyReptile
@@ -31,4 +31,13 @@ def make_strategy(
     return cast("Strategy", build(STRATEGIES[name], rounds, options, layers))
 
 
-__all__ = ["STRATEGIES", "Phase", "Strategy", "TrainingPlan", "Update", "Upload", "make_strategy"]
+__all__ = [
+    "STRATEGIES",
+    "Download",
+    "Phase",
+    "Strategy",
+    "TrainingPlan",
+    "Update",
+    "Upload",
+    "make_strategy",
+]

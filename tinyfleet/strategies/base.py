@@ -75,7 +75,8 @@ class Strategy(Protocol):
     def plan(self, round: int) -> TrainingPlan:
         """What each device does in `round`, which counts from 0.
 
-        `local` and `upload` are the same in every round: they are the format of a run's traffic.
+        `local`, `upload` and `download` are the same in every round: they are the format of a
+        run's traffic.
         """
         ...
 

@@ -85,16 +85,39 @@ EVERYTHING = Upload()
 
 
 @dataclass(frozen=True)
+class Download:
+    """What of the shared parameters goes down to a device.
+
+    precision: of what it starts from, float32, float16 or int8; int8 with a power of two for each
+    layer, rounded to nearest. It changes the result: a device trains from the rounded parameters,
+    and what it sends back is the change of those. changes: whether a device keeps its last start
+    and is sent only what differs from it, where that is shorter; the result stays the same.
+    """
+
+    precision: str = "float32"
+    changes: bool = False
+
+    def __post_init__(self) -> None:
+        if self.precision not in PRECISIONS:
+            raise unknown_name("precision", self.precision, PRECISIONS)
+
+
+AS_IT_IS = Download()
+
+
+@dataclass(frozen=True)
 class TrainingPlan:
     """The phases a device runs in order, each on the samples that follow in its stream.
 
     local: names of the layers that never leave the device: they are neither sent to it nor back,
     and begin each round as the run's seeded initialization. upload: what of the change goes back.
+    download: what goes down.
     """
 
     phases: tuple[Phase, ...]
     local: tuple[str, ...] = ()
     upload: Upload = EVERYTHING
+    download: Download = AS_IT_IS
 
     def __post_init__(self) -> None:
         _in_range("phases of a plan", len(self.phases), 1, MAX_PHASES)

@@ -5,7 +5,7 @@ Ren, Li, Anicic and Runkler, "TinyMetaFed: Efficient Federated Meta-Learning for
 
     the server keeps an initialization  w  of the shared layers; the local ones never leave a device
     each round, one device or several:
-        takes w; its local layers begin as the run's seeded initialization
+        takes w, or what changed of it since; its local layers begin as the run's initialization
         for each of the first samples of its stream, seen once and forgotten:
             the local layers learn, the shared ones stay           (partial local reconstruction)
         for each of the samples that follow:
@@ -35,7 +35,7 @@ from tinyfleet.strategies.base import (
     rounds_option,
     scheduled,
 )
-from tinyfleet.strategies.plan import Phase, TrainingPlan, Upload
+from tinyfleet.strategies.plan import Download, Phase, TrainingPlan, Upload
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,8 @@ class TinyMetaFed:
     joint: bool = option(True, "whether the local layers learn on with the shared ones")
     fraction: float = option(0.25, "P, the part of the shared entries that is sent", 1e-9, 1)
     precision: str = option("float32", "of the values that are sent", choices=PRECISIONS)
+    down_precision: str = option("float32", "of what a device starts from", choices=PRECISIONS)
+    changes_only: bool = option(True, "whether a device is sent only what it does not have yet")
     outer_rate: float = option(0.5, "server's step towards the mean", 1e-9, 10)
     schedule: str = option("linear", "how outer_rate goes over the run", choices=SCHEDULES)
 
@@ -71,7 +73,8 @@ class TinyMetaFed:
         learn = Phase(self.samples, self.inner_rate, trainable=() if self.joint else shared)
         rebuild = Phase(self.local_samples, self.local_rate, trainable=local)
         phases = (rebuild, learn) if local else (learn,)
-        return TrainingPlan(phases, local, Upload(self.fraction, self.precision))
+        upload = Upload(self.fraction, self.precision)
+        return TrainingPlan(phases, local, upload, Download(self.down_precision, self.changes_only))
 
     def apply(self, model: Parameters, updates: Sequence[Update], round: int) -> Parameters:
         step = scheduled(self.schedule, self.outer_rate, round, self.rounds)

@@ -95,16 +95,18 @@ class WatchModelResponse(_message.Message):
     def __init__(self, version: _Optional[int] = ..., parameters: _Optional[bytes] = ..., received_slots: _Optional[_Iterable[int]] = ..., refused: _Optional[_Iterable[_Union[RefusedUpdate, _Mapping]]] = ..., closed: _Optional[_Iterable[_Union[ClosedRound, _Mapping]]] = ..., ended: _Optional[bool] = ..., totals: _Optional[_Union[RunTotals, _Mapping]] = ..., problem: _Optional[str] = ...) -> None: ...
 
 class RunTotals(_message.Message):
-    __slots__ = ("updates", "samples", "bytes_up", "diverged")
+    __slots__ = ("updates", "samples", "bytes_up", "diverged", "bytes_down")
     UPDATES_FIELD_NUMBER: _ClassVar[int]
     SAMPLES_FIELD_NUMBER: _ClassVar[int]
     BYTES_UP_FIELD_NUMBER: _ClassVar[int]
     DIVERGED_FIELD_NUMBER: _ClassVar[int]
+    BYTES_DOWN_FIELD_NUMBER: _ClassVar[int]
     updates: int
     samples: int
     bytes_up: int
     diverged: int
-    def __init__(self, updates: _Optional[int] = ..., samples: _Optional[int] = ..., bytes_up: _Optional[int] = ..., diverged: _Optional[int] = ...) -> None: ...
+    bytes_down: int
+    def __init__(self, updates: _Optional[int] = ..., samples: _Optional[int] = ..., bytes_up: _Optional[int] = ..., diverged: _Optional[int] = ..., bytes_down: _Optional[int] = ...) -> None: ...
 
 class RefusedUpdate(_message.Message):
     __slots__ = ("assignment_id", "reason")
@@ -115,7 +117,7 @@ class RefusedUpdate(_message.Message):
     def __init__(self, assignment_id: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
 
 class ClosedRound(_message.Message):
-    __slots__ = ("round", "updates", "loss", "samples", "bytes_up", "slowest_training_us", "diverged")
+    __slots__ = ("round", "updates", "loss", "samples", "bytes_up", "slowest_training_us", "diverged", "bytes_down")
     ROUND_FIELD_NUMBER: _ClassVar[int]
     UPDATES_FIELD_NUMBER: _ClassVar[int]
     LOSS_FIELD_NUMBER: _ClassVar[int]
@@ -123,6 +125,7 @@ class ClosedRound(_message.Message):
     BYTES_UP_FIELD_NUMBER: _ClassVar[int]
     SLOWEST_TRAINING_US_FIELD_NUMBER: _ClassVar[int]
     DIVERGED_FIELD_NUMBER: _ClassVar[int]
+    BYTES_DOWN_FIELD_NUMBER: _ClassVar[int]
     round: int
     updates: int
     loss: float
@@ -130,7 +133,8 @@ class ClosedRound(_message.Message):
     bytes_up: int
     slowest_training_us: int
     diverged: int
-    def __init__(self, round: _Optional[int] = ..., updates: _Optional[int] = ..., loss: _Optional[float] = ..., samples: _Optional[int] = ..., bytes_up: _Optional[int] = ..., slowest_training_us: _Optional[int] = ..., diverged: _Optional[int] = ...) -> None: ...
+    bytes_down: int
+    def __init__(self, round: _Optional[int] = ..., updates: _Optional[int] = ..., loss: _Optional[float] = ..., samples: _Optional[int] = ..., bytes_up: _Optional[int] = ..., slowest_training_us: _Optional[int] = ..., diverged: _Optional[int] = ..., bytes_down: _Optional[int] = ...) -> None: ...
 
 class FetchModelRequest(_message.Message):
     __slots__ = ("run_id", "version", "shared_only")
@@ -163,7 +167,7 @@ class SubmitUpdatesRequest(_message.Message):
     def __init__(self, header: _Optional[_Union[UpdateHeader, _Mapping]] = ..., data: _Optional[bytes] = ...) -> None: ...
 
 class UpdateHeader(_message.Message):
-    __slots__ = ("assignment_id", "run_id", "round", "slot", "base_version", "total_bytes", "encoding", "samples", "loss", "training_us", "diverged")
+    __slots__ = ("assignment_id", "run_id", "round", "slot", "base_version", "total_bytes", "encoding", "samples", "loss", "training_us", "diverged", "start_bytes")
     ASSIGNMENT_ID_FIELD_NUMBER: _ClassVar[int]
     RUN_ID_FIELD_NUMBER: _ClassVar[int]
     ROUND_FIELD_NUMBER: _ClassVar[int]
@@ -175,6 +179,7 @@ class UpdateHeader(_message.Message):
     LOSS_FIELD_NUMBER: _ClassVar[int]
     TRAINING_US_FIELD_NUMBER: _ClassVar[int]
     DIVERGED_FIELD_NUMBER: _ClassVar[int]
+    START_BYTES_FIELD_NUMBER: _ClassVar[int]
     assignment_id: str
     run_id: str
     round: int
@@ -186,7 +191,8 @@ class UpdateHeader(_message.Message):
     loss: float
     training_us: int
     diverged: bool
-    def __init__(self, assignment_id: _Optional[str] = ..., run_id: _Optional[str] = ..., round: _Optional[int] = ..., slot: _Optional[int] = ..., base_version: _Optional[int] = ..., total_bytes: _Optional[int] = ..., encoding: _Optional[_Union[UpdateEncoding, str]] = ..., samples: _Optional[int] = ..., loss: _Optional[float] = ..., training_us: _Optional[int] = ..., diverged: _Optional[bool] = ...) -> None: ...
+    start_bytes: int
+    def __init__(self, assignment_id: _Optional[str] = ..., run_id: _Optional[str] = ..., round: _Optional[int] = ..., slot: _Optional[int] = ..., base_version: _Optional[int] = ..., total_bytes: _Optional[int] = ..., encoding: _Optional[_Union[UpdateEncoding, str]] = ..., samples: _Optional[int] = ..., loss: _Optional[float] = ..., training_us: _Optional[int] = ..., diverged: _Optional[bool] = ..., start_bytes: _Optional[int] = ...) -> None: ...
 
 class SubmitUpdatesResponse(_message.Message):
     __slots__ = ("assignment_id", "status", "message")

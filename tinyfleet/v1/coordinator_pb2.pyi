@@ -233,7 +233,7 @@ class RunBrief(_message.Message):
     def __init__(self, run_id: _Optional[str] = ..., spec: _Optional[_Union[_model_pb2.RunSpec, _Mapping]] = ...) -> None: ...
 
 class Assignment(_message.Message):
-    __slots__ = ("assignment_id", "run_id", "round", "slot", "base_version", "plan", "parameters", "deadline_ms")
+    __slots__ = ("assignment_id", "run_id", "round", "slot", "base_version", "plan", "parameters", "deadline_ms", "relative_to")
     ASSIGNMENT_ID_FIELD_NUMBER: _ClassVar[int]
     RUN_ID_FIELD_NUMBER: _ClassVar[int]
     ROUND_FIELD_NUMBER: _ClassVar[int]
@@ -242,6 +242,7 @@ class Assignment(_message.Message):
     PLAN_FIELD_NUMBER: _ClassVar[int]
     PARAMETERS_FIELD_NUMBER: _ClassVar[int]
     DEADLINE_MS_FIELD_NUMBER: _ClassVar[int]
+    RELATIVE_TO_FIELD_NUMBER: _ClassVar[int]
     assignment_id: str
     run_id: str
     round: int
@@ -250,7 +251,8 @@ class Assignment(_message.Message):
     plan: _model_pb2.TrainingPlan
     parameters: bytes
     deadline_ms: int
-    def __init__(self, assignment_id: _Optional[str] = ..., run_id: _Optional[str] = ..., round: _Optional[int] = ..., slot: _Optional[int] = ..., base_version: _Optional[int] = ..., plan: _Optional[_Union[_model_pb2.TrainingPlan, _Mapping]] = ..., parameters: _Optional[bytes] = ..., deadline_ms: _Optional[int] = ...) -> None: ...
+    relative_to: int
+    def __init__(self, assignment_id: _Optional[str] = ..., run_id: _Optional[str] = ..., round: _Optional[int] = ..., slot: _Optional[int] = ..., base_version: _Optional[int] = ..., plan: _Optional[_Union[_model_pb2.TrainingPlan, _Mapping]] = ..., parameters: _Optional[bytes] = ..., deadline_ms: _Optional[int] = ..., relative_to: _Optional[int] = ...) -> None: ...
 
 class Withdrawal(_message.Message):
     __slots__ = ("assignment_id",)

@@ -119,14 +119,16 @@ class Tanh(_message.Message):
     def __init__(self) -> None: ...
 
 class TrainingPlan(_message.Message):
-    __slots__ = ("phases", "local", "upload")
+    __slots__ = ("phases", "local", "upload", "download")
     PHASES_FIELD_NUMBER: _ClassVar[int]
     LOCAL_FIELD_NUMBER: _ClassVar[int]
     UPLOAD_FIELD_NUMBER: _ClassVar[int]
+    DOWNLOAD_FIELD_NUMBER: _ClassVar[int]
     phases: _containers.RepeatedCompositeFieldContainer[Phase]
     local: _containers.RepeatedScalarFieldContainer[str]
     upload: Upload
-    def __init__(self, phases: _Optional[_Iterable[_Union[Phase, _Mapping]]] = ..., local: _Optional[_Iterable[str]] = ..., upload: _Optional[_Union[Upload, _Mapping]] = ...) -> None: ...
+    download: Download
+    def __init__(self, phases: _Optional[_Iterable[_Union[Phase, _Mapping]]] = ..., local: _Optional[_Iterable[str]] = ..., upload: _Optional[_Union[Upload, _Mapping]] = ..., download: _Optional[_Union[Download, _Mapping]] = ...) -> None: ...
 
 class Upload(_message.Message):
     __slots__ = ("fraction", "precision")
@@ -135,6 +137,14 @@ class Upload(_message.Message):
     fraction: float
     precision: Precision
     def __init__(self, fraction: _Optional[float] = ..., precision: _Optional[_Union[Precision, str]] = ...) -> None: ...
+
+class Download(_message.Message):
+    __slots__ = ("precision", "changes")
+    PRECISION_FIELD_NUMBER: _ClassVar[int]
+    CHANGES_FIELD_NUMBER: _ClassVar[int]
+    precision: Precision
+    changes: bool
+    def __init__(self, precision: _Optional[_Union[Precision, str]] = ..., changes: _Optional[bool] = ...) -> None: ...
 
 class Phase(_message.Message):
     __slots__ = ("samples", "rate", "batch_size", "passes", "trainable")

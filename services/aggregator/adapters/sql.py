@@ -18,6 +18,7 @@ from services.aggregator.ports import REMEMBERED_ROUNDS, Closing, Entry
 from services.hosting.database import open_database, storage_errors
 from services.hosting.errors import StorageFailed
 from tinyfleet.checkpoint import run_from_document, run_to_document
+from tinyfleet.exchange import exchange_of
 from tinyfleet.model.spec import Parameters
 from tinyfleet.run import RunSpec
 
@@ -43,6 +44,7 @@ snapshots = sa.Table(
     sa.Column("samples", sa.Integer, nullable=False),
     sa.Column("bytes_up", sa.Integer, nullable=False),
     sa.Column("diverged", sa.Integer, nullable=False),
+    sa.Column("bytes_down", sa.Integer, nullable=True),  # NULL: everything, each time
 )
 updates = sa.Table(
     "updates",
@@ -58,6 +60,7 @@ updates = sa.Table(
     sa.Column("diverged", sa.Boolean, nullable=False),
     # Encoded, as it came; NULL when it diverged, or when a snapshot has it applied.
     sa.Column("delta", sa.LargeBinary, nullable=True),
+    sa.Column("start_bytes", sa.Integer, nullable=True),  # NULL: everything
     sa.UniqueConstraint("run_id", "round", "slot"),
 )
 closings = sa.Table(
@@ -71,7 +74,7 @@ closings = sa.Table(
 # memory, 115 us through SQLAlchemy.
 _APPEND = (
     "INSERT INTO updates (run_id, round, slot, assignment_id, samples, loss, training_us, diverged,"
-    " delta) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    " delta, start_bytes) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
 _CLOSE = "INSERT OR IGNORE INTO closings (run_id, round) VALUES (?, ?)"
 
@@ -131,7 +134,7 @@ class SqlJournal:
     def parameters(self, run_id: str, version: int) -> Parameters | None:
         what = f"cannot read the model of run {run_id}"
         with storage_errors(what), self._engine.connect() as connection:
-            found = _snapshot(connection, run_id, version)
+            found = _snapshot(connection, run_id, version, 0)
         return None if found is None else found.parameters
 
     def close(self) -> None:
@@ -163,6 +166,7 @@ def _row(entry: Entry) -> tuple[Any, ...]:
         update.training_us,
         update.diverged,
         update.data,
+        update.start_bytes,
     )
 
 
@@ -190,7 +194,8 @@ def _stored_run(connection: Connection, row: RowMapping) -> StoredRun:
     run = run_from_document(json.loads(row["spec"]))
     newest = sa.select(sa.func.max(snapshots.c.version)).where(snapshots.c.run_id == run_id)
     version = connection.execute(newest).scalar_one()
-    snapshot = None if version is None else _snapshot(connection, run_id, version)
+    whole = exchange_of(run).starts.whole_bytes
+    snapshot = None if version is None else _snapshot(connection, run_id, version, whole)
     if snapshot is None:
         raise StorageFailed(f"run {run_id} has no snapshot; restore the database from a copy")
     run.model.check_parameters(snapshot.parameters)
@@ -200,31 +205,35 @@ def _stored_run(connection: Connection, row: RowMapping) -> StoredRun:
         run=run,
         ended=ended,
         snapshot=snapshot,
-        updates=_updates_since(connection, run_id, since),
+        updates=_updates_since(connection, run_id, since, whole),
         closings=_closings_since(connection, run_id, since),
         remembered=_ids_before(connection, run_id, since),
     )
 
 
-def _snapshot(connection: Connection, run_id: str, version: int) -> Snapshot | None:
+def _snapshot(connection: Connection, run_id: str, version: int, whole: int) -> Snapshot | None:
+    """A snapshot. whole: bytes of a whole start, for totals from when there were no others."""
     query = sa.select(snapshots).where(snapshots.c.run_id == run_id, snapshots.c.version == version)
     row = connection.execute(query).mappings().first()
     if row is None:
         return None
-    totals = Totals(row["updates"], row["samples"], row["bytes_up"], row["diverged"])
+    down = row["updates"] * whole if row["bytes_down"] is None else row["bytes_down"]
+    totals = Totals(row["updates"], row["samples"], row["bytes_up"], row["diverged"], down)
     return Snapshot(version, np.frombuffer(row["parameters"], "<f4").astype(np.float32), totals)
 
 
-def _updates_since(connection: Connection, run_id: str, round: int) -> list[RoundUpdate]:
+def _updates_since(
+    connection: Connection, run_id: str, round: int, whole: int
+) -> list[RoundUpdate]:
     query = (
         sa.select(updates)
         .where(updates.c.run_id == run_id, updates.c.round >= round)
         .order_by(updates.c.round, updates.c.slot)
     )
-    return [_update(row) for row in connection.execute(query).mappings()]
+    return [_update(row, whole) for row in connection.execute(query).mappings()]
 
 
-def _update(row: RowMapping) -> RoundUpdate:
+def _update(row: RowMapping, whole: int) -> RoundUpdate:
     return RoundUpdate(
         assignment_id=row["assignment_id"],
         round=row["round"],
@@ -233,6 +242,7 @@ def _update(row: RowMapping) -> RoundUpdate:
         loss=row["loss"],
         training_us=row["training_us"],
         data=None if row["diverged"] else row["delta"] or b"",
+        start_bytes=whole if row["start_bytes"] is None else row["start_bytes"],
     )
 
 

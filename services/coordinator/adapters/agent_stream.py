@@ -46,6 +46,7 @@ class AgentStream:
             base_version=assignment.round,
             plan=_plan(work.plan),
             parameters=work.parameters,
+            relative_to=work.relative_to,
             deadline_ms=self._deadline_ms,
         )
         self._put(coordinator_pb2.AttendResponse(assignment=message))

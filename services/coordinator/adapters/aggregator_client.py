@@ -98,7 +98,13 @@ def _change(message: aggregator_pb2.WatchModelResponse, whole: bool) -> ModelCha
 
 
 def _totals(message: aggregator_pb2.RunTotals) -> Totals:
-    return Totals(message.updates, message.samples, message.bytes_up, message.diverged)
+    return Totals(
+        updates=message.updates,
+        samples=message.samples,
+        bytes_up=message.bytes_up,
+        diverged=message.diverged,
+        bytes_down=message.bytes_down,
+    )
 
 
 def _closed(message: aggregator_pb2.ClosedRound) -> ClosedRound:

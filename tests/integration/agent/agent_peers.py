@@ -61,6 +61,23 @@ class Visit:
         self.to_say.put_nowait(co.AttendResponse(assignment=assignment))
         return assignment.assignment_id
 
+    def assign_start(
+        self, run_id: str, round: int, plan: TrainingPlan, data: bytes, relative_to: int | None
+    ) -> str:
+        """An assignment whose start is these bytes."""
+        assignment = co.Assignment(
+            assignment_id=f"{run_id}-{round}-0-0",
+            run_id=run_id,
+            round=round,
+            base_version=round,
+            plan=plan_to_message(plan),
+            parameters=data,
+            relative_to=relative_to,
+            deadline_ms=60_000,
+        )
+        self.to_say.put_nowait(co.AttendResponse(assignment=assignment))
+        return assignment.assignment_id
+
     def withdraw(self, assignment_id: str) -> None:
         withdrawal = co.Withdrawal(assignment_id=assignment_id)
         self.to_say.put_nowait(co.AttendResponse(withdrawal=withdrawal))
@@ -114,6 +131,7 @@ class AggregatorPeer(aggregator_pb2_grpc.AggregatorServiceServicer):
         self.chunk_bytes = 256 * 1024
         self.fetches = 0
         self.fetched: list[agg.FetchModelRequest] = []
+        self.start = b""  # what a device is sent instead of the model, when it asks for that
         self.unavailable = self.gone = False
 
     async def SubmitUpdates(  # noqa: N802
@@ -146,6 +164,8 @@ class AggregatorPeer(aggregator_pb2_grpc.AggregatorServiceServicer):
         if self.unavailable:
             await context.abort(grpc.StatusCode.UNAVAILABLE, "not now")
         data = parameters_to_bytes(self.model)
+        if request.shared_only and self.start:
+            data = self.start
         for at in range(0, len(data), self.chunk_bytes):
             yield agg.FetchModelResponse(
                 version=request.version,

@@ -37,8 +37,12 @@ def a_run(rounds=5, slots=SLOTS, model=TINY):
     return RunSpec(model, "sine", "reptile", rounds, 1, {}, options | {"agents_per_round": slots})
 
 
-def a_ledger(**options):
+def a_ledger(changes=False, **options):
     run = a_run(**options)
+    if changes:
+        chosen = {"samples": 2, "local_samples": 2, "local_layers": 0, "fraction": 1.0}
+        chosen |= {"agents_per_round": SLOTS, "changes_only": True}
+        run = RunSpec(TINY, "sine", "tiny_meta_fed", 5, 1, {}, chosen)
     return Ledger(run, Snapshot(0, run.initial_parameters()))
 
 
@@ -82,6 +86,28 @@ def test_a_full_round_moves_the_model_as_the_strategy_says():
     assert np.array_equal(ledger.parameters, strategy.apply(start, parts, 0))
     assert (closed.round, closed.updates, closed.samples, closed.bytes_up) == (0, 3, 12, 36)
     assert closed.loss == 1.5
+
+
+def sparse(ledger, slot, start_bytes):
+    return submission(ledger, slot, samples=2, start_bytes=start_bytes)
+
+
+def test_what_agents_were_sent_adds_up_and_is_everything_unless_they_say_otherwise():
+    ledger = a_ledger(changes=True)
+    whole = ledger.exchange.starts.whole_bytes
+    told = (None, whole, 9)
+    updates = [sparse(ledger, slot, told[slot]) for slot in range(SLOTS)]
+    assert store(ledger, *updates).bytes_down == 2 * whole + 9
+    store(ledger, *(sparse(ledger, slot, 8) for slot in range(SLOTS)))
+    assert ledger.totals.bytes_down == 2 * whole + 9 + SLOTS * 8
+
+
+@pytest.mark.parametrize(("changes", "size"), [(False, 9), (True, 7), (True, 13), (False, 0)])
+def test_a_start_that_no_agent_was_sent_is_refused(changes, size):
+    ledger = a_ledger(changes=changes)
+    decision = ledger.admit(sparse(ledger, 0, size))
+    assert decision.verdict is Verdict.INVALID
+    assert f"bytes, not {size}" in decision.reason
 
 
 def test_the_order_of_arrival_does_not_change_a_bit():
@@ -285,7 +311,7 @@ def test_a_journal_of_selected_updates_gives_the_same_bits():
 
 def test_a_damaged_update_in_the_journal_is_named():
     ledger = a_frugal_ledger()
-    row = RoundUpdate("r-0-0-0", 0, 0, 4, 1.0, 1, b"12345678")
+    row = RoundUpdate("r-0-0-0", 0, 0, 4, 1.0, 1, b"12345678", 12)
     stored = StoredRun(ledger.run, False, ledger.snapshot, [row], (), {})
     with pytest.raises(InvalidInput, match=r"stored update r-0-0-0 is damaged .* from a copy"):
         Ledger.restore(stored)
@@ -431,6 +457,6 @@ test_a_restart_at_any_point_gives_the_same_bits = CrashAnywhere.TestCase
 def test_a_journal_with_a_gap_is_refused():
     run = a_run()
     start = Snapshot(0, run.initial_parameters())
-    row = RoundUpdate("r-3-0-0", 3, 0, 4, 1.0, 1, bytes(12))
+    row = RoundUpdate("r-3-0-0", 3, 0, 4, 1.0, 1, bytes(12), 12)
     with pytest.raises(InvalidInput, match="updates of round 3, but ends in 0"):
         Ledger.restore(StoredRun(run, False, start, [row], (), {}))

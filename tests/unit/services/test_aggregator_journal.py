@@ -1,10 +1,12 @@
 """One contract, two journals; then what only the one on disk can promise."""
 
+import json
+import shutil
 import sqlite3
 
 import numpy as np
 import pytest
-from sqlalchemy import inspect
+from sqlalchemy import inspect, text
 
 from services.aggregator.adapters.memory import MemoryJournal
 from services.aggregator.adapters.sql import MIGRATIONS, TABLES, open_journal
@@ -12,6 +14,7 @@ from services.aggregator.core import REMEMBERED_ROUNDS, RoundUpdate, Snapshot, T
 from services.aggregator.ports import Closing, Entry
 from services.hosting.database import disagreements, open_database
 from services.hosting.errors import Occupied, StorageFailed
+from tinyfleet.checkpoint import run_to_document
 from tinyfleet.run import make_run
 from tinyfleet.tasks import make_task
 
@@ -33,7 +36,7 @@ def disk(tmp_path):
 RUN = make_run(make_task("sine", {}, None), "reptile", 100, 2**63 - 1, "mlp_32")
 START = RUN.initial_parameters()
 INITIAL = Snapshot(0, START)
-TOTALS = Totals(updates=2**40, samples=2**50, bytes_up=2**60, diverged=3)
+TOTALS = Totals(updates=2**40, samples=2**50, bytes_up=2**60, diverged=3, bytes_down=2**61)
 
 
 def model(value):
@@ -49,6 +52,7 @@ def entry(round, slot=0, run_id="a", value=0.25, diverged=False, **changes):
         "loss": 0.1 + 0.2,
         "training_us": 2**53,
         "data": None if diverged else model(value).tobytes(),
+        "start_bytes": 2**40 + round,
     }
     return Entry(run_id, RoundUpdate(**(values | changes)))
 
@@ -193,6 +197,28 @@ def test_tables_and_migrations_agree(tmp_path):
     assert disagreements(engine, TABLES) == []
     assert set(inspect(engine).get_table_names()) == {*TABLES.tables, "alembic_version"}
     engine.dispose()
+
+
+def test_a_journal_from_before_starts_were_counted_takes_them_for_whole(tmp_path):
+    older = shutil.ignore_patterns("000[2-9]_*")
+    shutil.copytree(MIGRATIONS, tmp_path / "older", ignore=older)
+    engine = open_database(tmp_path, "aggregator", tmp_path / "older")
+    spec = json.dumps(run_to_document(RUN))
+    with engine.begin() as connection:
+        connection.execute(text("INSERT INTO runs VALUES ('a', :spec, 0)"), {"spec": spec})
+        row = {"data": model(1.0).tobytes()}
+        connection.execute(text("INSERT INTO snapshots VALUES ('a', 2, :data, 7, 8, 9, 0)"), row)
+        update = "INSERT INTO updates VALUES (1, 'a', 2, 0, 'a-2-0-0', 5, 0.5, 3, 0, :data)"
+        connection.execute(text(update), row)
+    engine.dispose()
+    newer = open_journal(tmp_path)
+    stored = newer.load("a")
+    assert stored.snapshot.totals == Totals(7, 8, 9, 0, bytes_down=7 * 4612)
+    assert [update.start_bytes for update in stored.updates] == [4612]
+    newer.append([entry(2, 1)], [])
+    newer.snapshot("a", Snapshot(3, START, TOTALS), ended=False)
+    assert newer.load("a").snapshot.totals == TOTALS
+    newer.close()
 
 
 def test_a_second_process_on_the_same_folder_is_refused(disk, tmp_path):

@@ -328,7 +328,7 @@ async def test_snapshots_come_by_rounds_and_change_nothing(journal):
     model = await latest(restarted)
     assert (model.version, model.parameters.tobytes()) == (10, expected_after(10).tobytes())
     told = await (await restarted.watch("a")).next()
-    assert told.totals == Totals(updates=20, samples=80, bytes_up=240, diverged=0)
+    assert told.totals == Totals(updates=20, samples=80, bytes_up=240, diverged=0, bytes_down=240)
     await restarted.close()
 
 
@@ -398,7 +398,7 @@ async def test_a_follower_that_comes_late_gets_the_whole_state(keeper):
     await submit(keeper, 2, 1)
     change = await (await keeper.watch("a")).next()
     assert (change.version, change.received_slots) == (2, [1])
-    assert change.totals == Totals(updates=4, samples=16, bytes_up=48, diverged=0)
+    assert change.totals == Totals(updates=4, samples=16, bytes_up=48, diverged=0, bytes_down=48)
     assert change.parameters == expected_after(2).tobytes()
 
 

@@ -11,7 +11,7 @@ from services.aggregator.watching import MAX_CLOSED_ROUNDS, MAX_REFUSED, Refused
 
 
 def closed(round, updates=2, diverged=0):
-    return ClosedRound(round, updates, float(round), 10, 100, 7 + round, diverged)
+    return ClosedRound(round, updates, float(round), 10, 100, 7 + round, diverged, 200)
 
 
 def state(version):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tinyfleet.errors import InvalidInput
-from tinyfleet.strategies import Phase, TrainingPlan, Update, Upload, make_strategy
+from tinyfleet.strategies import Download, Phase, TrainingPlan, Update, Upload, make_strategy
 
 LAYERS = ("conv2d_1", "conv2d_2", "dense_1")
 
@@ -25,7 +25,15 @@ def test_the_last_layer_is_rebuilt_first_and_then_the_shared_ones_learn():
         ),
         local=("dense_1",),
         upload=Upload(0.1, "int8"),
+        download=Download("float32", changes=True),
     )
+
+
+def test_what_goes_down_is_as_precise_and_as_sparse_as_one_asks():
+    plan = strategy_of(down_precision="int8", changes_only=False).plan(3)
+    assert plan.download == Download("int8", changes=False)
+    with pytest.raises(InvalidInput, match="int4"):
+        strategy_of(down_precision="int4")
 
 
 def test_jointly_every_layer_learns_in_the_second_phase():
