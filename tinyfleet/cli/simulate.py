@@ -37,6 +37,7 @@ from tinyfleet.learner.protocol import Learner
 from tinyfleet.reports.history import LossHistory
 from tinyfleet.run import RunSpec
 from tinyfleet.simulation import RoundReport, simulate
+from tinyfleet.simulation.devices import MAX_DEVICES
 from tinyfleet.tasks import Task
 
 RUN_ID = "simulation"
@@ -54,6 +55,12 @@ RUN_ID = "simulation"
 @evaluation_options("test-")
 @test_every_option
 @click.option(
+    "--devices",
+    type=click.IntRange(1, MAX_DEVICES),
+    metavar="N",
+    help="Devices that take turns and are sent what changed since. [default: each slot a new one]",
+)
+@click.option(
     "--resume", type=click.Path(path_type=Path), help="Go on from this checkpoint of the same run."
 )
 @click.option(
@@ -66,6 +73,7 @@ def command(
     engine: str,
     test: EvaluationOptions,
     test_every: int,
+    devices: int | None,
     energy: Path | None,
     resume: Path | None,
     out: Path | None,
@@ -85,7 +93,7 @@ def command(
     watcher = _Watcher(spec, task, learner, settings, test_every, quiet=as_json)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a stop keeps the work, like Ctrl-C
     try:
-        outcome = _train(spec, task, learner, settings, start, watcher)
+        outcome = _train(spec, task, learner, settings, start, watcher, devices)
         outcome = replace(outcome, models=models)
     except KeyboardInterrupt:
         raise Interrupted(_keep_unfinished(out, spec, watcher.last)) from None
@@ -147,11 +155,12 @@ def _train(
     settings: EvaluationSettings,
     start: Checkpoint | None,
     watcher: _Watcher,
+    devices: int | None,
 ) -> Outcome:
     parameters, version = (start.parameters, start.version) if start else (None, 0)
     began = time.perf_counter()
     with watcher.progress:
-        result = simulate(run, task, learner, watcher, parameters, version)
+        result = simulate(run, task, learner, watcher, parameters, version, devices)
     wall_s = time.perf_counter() - began - watcher.testing_s
     evaluation = evaluate(learner, result.parameters, task, settings)
     watcher.health.tested(run.rounds, evaluation)

@@ -7,6 +7,7 @@
     test_every = 500             # also tested on the way; 0: only before and after
     seeds = [1, 2, 3]
     target = 0.5                 # accuracy to reach, or loss to come down to
+    devices = 4                  # take turns in the slots [default: each slot has a new one]
     deployment = "cortex-m4+ble" # whose joules are drawn; see docs/energy.md
     shots = [1, 2, 5, 10, 20]    # numbers of samples of the adaptation curve
 
@@ -23,8 +24,8 @@
     strategy = "local"           # a baseline: see BASELINES
     adapt = { passes = 20, rate = 0.01, last_layers = 0 }  # where it adapts in its own way
 
-Task options are the table `task_options`; a strategy can have `rounds`, `test_every` and `adapt` of
-its own.
+Task options are the table `task_options`; a strategy can have `rounds`, `test_every`, `devices` and
+`adapt` of its own.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ from typing import Any
 from tinyfleet.errors import InvalidInput, one_line, unknown_name
 from tinyfleet.evaluation import EvaluationSettings
 from tinyfleet.run import MAX_SEED
+from tinyfleet.simulation.devices import MAX_DEVICES
 from tinyfleet.strategies import STRATEGIES
 from tinyfleet.strategies.base import MAX_ROUNDS
 
@@ -66,10 +68,10 @@ QUICK_TASKS = 100
 
 _KEYS = (
     *("title", "task", "task_options", "model", "rounds", "test_every", "seeds", "target"),
-    *("deployment", "shots", "test", "strategies"),
+    *("devices", "deployment", "shots", "test", "strategies"),
 )
 _REQUIRED = ("task", "rounds", "seeds", "strategies")
-_STRATEGY_KEYS = ("label", "strategy", "rounds", "test_every", "options", "adapt")
+_STRATEGY_KEYS = ("label", "strategy", "rounds", "test_every", "devices", "options", "adapt")
 _TEST_KEYS = tuple(EvaluationSettings.__dataclass_fields__)
 _ADAPT_KEYS = ("passes", "rate", "last_layers")
 
@@ -78,14 +80,16 @@ _ADAPT_KEYS = ("passes", "rate", "last_layers")
 class Contender:
     """One strategy with its options: a row of the table.
 
-    strategy: a name of `STRATEGIES`, or a baseline. rounds: 0 for `local`. adapt: evaluation
-    settings in which it differs from the experiment's, so that each may have what suits it.
+    strategy: a name of `STRATEGIES`, or a baseline. rounds: 0 for `local`. devices: how many take
+    turns in its slots, None: each slot has a new one. adapt: evaluation settings in which it
+    differs from the experiment's, so that each may have what suits it.
     """
 
     label: str
     strategy: str
     rounds: int
     test_every: int = 0
+    devices: int | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
     adapt: Mapping[str, Any] = field(default_factory=dict)
 
@@ -146,7 +150,8 @@ def experiment_from_document(document: Mapping[str, Any], name: str) -> Experime
     _check_keys("an experiment", document, _KEYS, _REQUIRED)
     rounds = _whole("rounds", document["rounds"], 1, MAX_ROUNDS)
     every = _whole("test_every", document.get("test_every", 0), 0, MAX_ROUNDS)
-    contenders = _contenders(document["strategies"], rounds, every)
+    devices = _devices(document.get("devices"))
+    contenders = _contenders(document["strategies"], rounds, every, devices)
     model = document.get("model")
     deployment = document.get("deployment")
     return Experiment(
@@ -163,10 +168,12 @@ def experiment_from_document(document: Mapping[str, Any], name: str) -> Experime
     )
 
 
-def _contenders(entries: Any, rounds: int, every: int) -> tuple[Contender, ...]:
+def _contenders(
+    entries: Any, rounds: int, every: int, devices: int | None
+) -> tuple[Contender, ...]:
     if not isinstance(entries, list) or not 1 <= len(entries) <= MAX_STRATEGIES:
         raise InvalidInput(f"strategies must be a list of 1 to {MAX_STRATEGIES} tables")
-    contenders = tuple(_contender(entry, rounds, every) for entry in entries)
+    contenders = tuple(_contender(entry, rounds, every, devices) for entry in entries)
     labels = [contender.label for contender in contenders]
     for label in labels:
         if labels.count(label) > 1:
@@ -174,7 +181,7 @@ def _contenders(entries: Any, rounds: int, every: int) -> tuple[Contender, ...]:
     return contenders
 
 
-def _contender(entry: Any, rounds: int, every: int) -> Contender:
+def _contender(entry: Any, rounds: int, every: int, devices: int | None) -> Contender:
     _check_keys("a strategy", entry, _STRATEGY_KEYS, ("strategy",))
     strategy = _text("strategy", entry["strategy"], MAX_TEXT)
     if strategy not in STRATEGIES and strategy not in BASELINES:
@@ -191,10 +198,11 @@ def _contender(entry: Any, rounds: int, every: int) -> Contender:
     tests = _whole("test_every", entry.get("test_every", every), 0, MAX_ROUNDS)
     if tests and own // tests > MAX_TESTS:
         raise InvalidInput(f"test_every = {tests} makes more than {MAX_TESTS} tests: test less")
+    served_by = _devices(entry.get("devices", devices))
     adapt = _evaluation("adapt", entry.get("adapt", {}), _ADAPT_KEYS)
     if strategy == "tiny_ol":
         adapt = {"last_layers": 1} | adapt
-    return Contender(label, strategy, own, tests, options, adapt)
+    return Contender(label, strategy, own, tests, served_by, options, adapt)
 
 
 def _evaluation(name: str, table: Any, known: tuple[str, ...]) -> dict[str, Any]:
@@ -208,6 +216,10 @@ def _evaluation(name: str, table: Any, known: tuple[str, ...]) -> dict[str, Any]
         elif not 0 < value <= 10:
             raise InvalidInput(f"rate must be above 0 and at most 10, got {str(value)[:80]}")
     return dict(table)
+
+
+def _devices(value: Any) -> int | None:
+    return None if value is None else _whole("devices", value, 1, MAX_DEVICES)
 
 
 def _target(value: Any) -> float | None:

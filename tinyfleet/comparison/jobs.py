@@ -22,11 +22,12 @@ from tinyfleet.comparison.experiment import Contender, Experiment
 from tinyfleet.errors import Diverged
 from tinyfleet.evaluation import Evaluation, EvaluationSettings, Health, Score, evaluate
 from tinyfleet.evaluation.adaptation import evaluation_problems
+from tinyfleet.exchange import exchange_of
 from tinyfleet.learner.protocol import Learner
 from tinyfleet.model import ModelSpec
 from tinyfleet.model.spec import Parameters, parameters_sha256
 from tinyfleet.run import RunSpec, make_run
-from tinyfleet.simulation import RoundReport, simulate
+from tinyfleet.simulation import RoundReport, ServedDevices, simulate
 from tinyfleet.tasks import Task
 
 _KEPT_PARTS = 20  # our choice: how often a job keeps its state, beside each test
@@ -38,7 +39,8 @@ class Job:
 
     run: of a baseline, what gives the model, the seed and, where it trains, samples and rate.
     trained: `run`, but of a baseline that trains with the model which that takes. shots: how to
-    test at each number of samples of the adaptation curve.
+    test at each number of samples of the adaptation curve. devices: how many take turns in the
+    slots, None: each slot has a new one.
     """
 
     name: str
@@ -50,6 +52,7 @@ class Job:
     settings: EvaluationSettings
     test_every: int
     shots: tuple[EvaluationSettings, ...]
+    devices: int | None = None
 
     @property
     def seed(self) -> int:
@@ -113,7 +116,7 @@ class JobResult:
 
 @dataclass
 class Progress:
-    """How far a job is; what `Keeper` keeps and gives back."""
+    """How far a job is; what `Keeper` keeps and gives back. held: what its devices hold."""
 
     version: int = 0
     parameters: Parameters | None = None
@@ -123,6 +126,7 @@ class Progress:
     diverged: int = 0
     points: list[Point] = field(default_factory=list)
     said: dict[str, str] = field(default_factory=dict)
+    held: bytes = b""
 
 
 class Keeper(Protocol):
@@ -180,6 +184,7 @@ def _make_job(
         settings=settings,
         test_every=contender.test_every,
         shots=tuple(_at_shots(count, task, settings) for count in experiment.shots),
+        devices=contender.devices,
     )
 
 
@@ -189,14 +194,17 @@ def run_job(
     """Do a job, from where the keeper says it stands, to its end."""
     progress = keeper.begin(job)
     learner = learner_of(job.run.model)
-    course = _Course(job, task, learner, keeper, watcher, progress)
+    devices = _devices(job, progress)
+    course = _Course(job, task, learner, keeper, watcher, progress, devices)
     parameters = progress.parameters
     if parameters is None:
         parameters = job.trained.initial_parameters()
         course.test(parameters)
     try:
         if job.baseline is None:
-            result = simulate(job.run, task, learner, course.round, parameters, progress.version)
+            result = simulate(
+                job.run, task, learner, course.round, parameters, progress.version, devices
+            )
             parameters = result.parameters
         elif job.rounds:
             trainer = learner_of(job.trained.model)
@@ -219,11 +227,13 @@ class _Course:
         keeper: Keeper,
         watcher: Watcher,
         progress: Progress,
+        devices: ServedDevices | None,
     ) -> None:
         self.progress = progress
         self.evaluation: Evaluation | None = None
         self._job, self._task, self._learner = job, task, learner
         self._keeper, self._watcher = keeper, watcher
+        self._devices = devices
         self.health = Health(job.rounds, job.run.model, watcher.warn, progress.said)
 
     def round(self, report: RoundReport) -> None:
@@ -245,6 +255,7 @@ class _Course:
             self.test(report.parameters)
         if tested or report.version % job.keep_every == 0:
             done.parameters = report.parameters
+            done.held = self._devices.to_bytes() if self._devices else b""
             self._keeper.keep(job, done)
 
     def test(self, parameters: Parameters, last: bool = False) -> Evaluation:
@@ -266,6 +277,16 @@ class _Course:
         after = Measured.of(evaluation.after, evaluation.settings.tasks)
         counted = (done.samples, done.bytes_up, done.bytes_down, done.diverged)
         return Point(done.version, after, *counted)
+
+
+def _devices(job: Job, progress: Progress) -> ServedDevices | None:
+    """Who serves the slots of a job, with what they hold where it stands."""
+    if job.baseline is not None:
+        return None
+    slots = job.run.make_strategy().agents_per_round
+    devices = ServedDevices(exchange_of(job.run), slots, job.devices)
+    devices.restore(progress.held, progress.version - 1)
+    return devices
 
 
 def _finished(

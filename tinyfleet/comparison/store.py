@@ -4,9 +4,10 @@ experiment.json              what the folder is of: every job's options, a hash 
 jobs/NAME.json               a finished job
 jobs/NAME.progress.json      a job under way: what it measured, and which checkpoint goes with it
 jobs/NAME.at-VERSION.tinyfleet   that checkpoint
+jobs/NAME.at-VERSION.starts      what the job's devices held then, where they keep something
 
-Each file is written whole. The progress file is written after its checkpoint and names it, so the
-two are always of the same round, whatever is killed when.
+Each file is written whole. The progress file is written after the other two and names them, so
+they are always of the same round, whatever is killed when.
 """
 
 from __future__ import annotations
@@ -87,13 +88,14 @@ class Store:
             checkpoint = load_checkpoint(self._checkpoint(job, int(document["version"])))
             counts = {name: int(document[name]) for name in _COUNTS}
             points = [point_from_document(entry) for entry in document["points"]]
+            held = self._held(job, checkpoint.version, str(document.get("held_sha256", "")))
             said = {str(kind): str(text) for kind, text in document["said"].items()}
         except (AttributeError, KeyError, TypeError, ValueError):
             raise _damaged(path) from None
         if checkpoint.run != job.trained:
             raise _damaged(path)
         return Progress(
-            checkpoint.version, checkpoint.parameters, points=points, said=said, **counts
+            checkpoint.version, checkpoint.parameters, points=points, said=said, held=held, **counts
         )
 
     def keep(self, job: Job, progress: Progress) -> None:
@@ -103,22 +105,37 @@ class Store:
         checkpoint = Checkpoint(job.trained, job.name[:128], version, progress.parameters)
         save_checkpoint(self._checkpoint(job, version), checkpoint)
         document = {"version": version} | {name: getattr(progress, name) for name in _COUNTS}
+        if progress.held:
+            _write_bytes(self._starts(job, version), progress.held)
+            document["held_sha256"] = hashlib.sha256(progress.held).hexdigest()
         document["points"] = [point_to_document(point) for point in progress.points]
         document["said"] = dict(progress.said)
         _write(self._path(job, ".progress.json"), document)
         self._forget_checkpoints(job, version)
 
     def _forget_checkpoints(self, job: Job, keep: int | None) -> None:
-        kept = None if keep is None else self._checkpoint(job, keep)
-        for path in self._jobs.glob(f"{job.name}.at-*.tinyfleet"):
-            if path != kept:
+        kept = [] if keep is None else [self._checkpoint(job, keep), self._starts(job, keep)]
+        for path in self._jobs.glob(f"{job.name}.at-*"):
+            if path not in kept:
                 path.unlink(missing_ok=True)
+
+    def _held(self, job: Job, version: int, sha256: str) -> bytes:
+        """What the devices held; raises InvalidInput unless it is what was written."""
+        if not sha256:
+            return b""
+        held = _read_bytes(self._starts(job, version))
+        if hashlib.sha256(held).hexdigest() != sha256:
+            raise InvalidInput("what the devices held is not what was written")
+        return held
 
     def _path(self, job: Job, suffix: str = ".json") -> Path:
         return self._jobs / f"{job.name}{suffix}"
 
     def _checkpoint(self, job: Job, version: int) -> Path:
         return self._path(job, f".at-{version}.tinyfleet")
+
+    def _starts(self, job: Job, version: int) -> Path:
+        return self._path(job, f".at-{version}.starts")
 
 
 _REMEDY = "give another --out, or remove the folder to start anew"
@@ -138,6 +155,7 @@ def experiment_document(jobs: Sequence[Job], task: Task) -> dict[str, Any]:
                 "test": asdict(job.settings),
                 "test_every": job.test_every,
                 "shots": [[one.shots, one.queries] for one in job.shots],
+                **({"devices": job.devices} if job.devices else {}),
             }
             for job in jobs
         },
@@ -175,12 +193,9 @@ def _short(value: Any) -> str:
 
 
 def _read(path: Path) -> dict[str, Any]:
+    data = _read_bytes(path)
     try:
-        with path.open("rb") as file:
-            data = file.read(MAX_FILE_BYTES + 1)
         document = json.loads(data.decode("utf-8"))
-    except OSError as error:
-        raise InvalidInput(f"cannot read {path}: {error.strerror}") from None
     except (ValueError, RecursionError):
         raise _damaged(path) from None
     if not isinstance(document, dict):
@@ -188,10 +203,22 @@ def _read(path: Path) -> dict[str, Any]:
     return document
 
 
+def _read_bytes(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(MAX_FILE_BYTES + 1)
+    except OSError as error:
+        raise InvalidInput(f"cannot read {path}: {error.strerror}") from None
+
+
 def _write(path: Path, document: dict[str, Any]) -> None:
     text = json.dumps(document, indent=1, allow_nan=False) + "\n"
+    _write_bytes(path, text.encode())
+
+
+def _write_bytes(path: Path, data: bytes) -> None:
     try:
-        write_whole(path, text.encode())
+        write_whole(path, data)
     except OSError as error:
         raise InvalidInput(
             f"cannot write {path}: {error.strerror}; free some room or choose another --out"

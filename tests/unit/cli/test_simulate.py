@@ -48,6 +48,16 @@ def test_simulate_prints_the_promised_object(capsys):
     assert len(result["parameters_sha256"]) == 64
 
 
+def test_devices_that_take_turns_are_sent_less_and_learn_the_same(capsys):
+    words = ["simulate", "--strategy", "tiny_meta_fed", "--set", "fraction=0.05", *QUICK]
+    new, turns = (document(capsys, *words, *extra) for extra in ([], ["--devices", "2"]))
+    assert new["bytes_down"] == 30 * 4612
+    assert turns["bytes_down"] < new["bytes_down"] / 2
+    assert turns["parameters_sha256"] == new["parameters_sha256"]
+    assert run([*words, "--devices", "0"]) == 2
+    assert "--devices" in capsys.readouterr().err
+
+
 def test_the_same_command_gives_the_same_parameters(capsys):
     hashes = {
         document(capsys, "simulate", *QUICK, *extra)["parameters_sha256"]

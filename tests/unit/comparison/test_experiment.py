@@ -46,6 +46,13 @@ def test_the_experiments_of_the_project_are_valid(path):
     assert experiment.deployment == "cortex-m4+ble"
 
 
+def test_devices_are_those_of_the_experiment_unless_a_strategy_has_its_own():
+    assert [c.devices for c in experiment_from_document(good(), "x").contenders] == [None, None]
+    document = good(devices=4)
+    document["strategies"][0]["devices"] = 1
+    assert [c.devices for c in experiment_from_document(document, "x").contenders] == [1, 4]
+
+
 def test_quick_takes_a_tenth_of_the_rounds_and_few_problems():
     quick = experiment_from_document(good(), "x").quick()
     assert [c.rounds for c in quick.contenders] == [10, 0]
@@ -58,6 +65,9 @@ def test_quick_takes_a_tenth_of_the_rounds_and_few_problems():
         (good(round=1), "unknown key of an experiment 'round': did you mean 'rounds'"),
         ({"task": "sine"}, "needs the key 'rounds'"),
         (good(rounds=0), "rounds must be 1"),
+        (good(devices=0), "devices must be 1 to 1000000"),
+        (good(devices="two"), "devices must be a whole number"),
+        (good(**one(devices=0)), "devices must be 1"),
         (good(rounds=True), "rounds must be a whole number"),
         (good(rounds=10**30), "rounds must be 1"),
         (good(seeds=[]), "list of 1 to 100"),

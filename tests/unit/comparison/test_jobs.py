@@ -39,6 +39,17 @@ options = { samples = 10, agents_per_round = 2 }
 strategy = "tiny_meta_fed"
 options = { samples = 10, local_samples = 4, fraction = 0.2, precision = "int8" }
 [[strategies]]
+strategy = "tiny_meta_fed"
+label = "three devices"
+devices = 3
+[strategies.options]
+samples = 10
+local_samples = 4
+fraction = 0.05
+agents_per_round = 2
+down_precision = "int8"
+local_layers = 1
+[[strategies]]
 strategy = "transfer"
 options = { samples = 4, inner_rate = 0.01 }
 [[strategies]]
@@ -78,7 +89,7 @@ def do(job, folder, watcher=None):
 def test_a_job_ends_where_the_simulator_does(tmp_path):
     for job in [job for job in jobs() if job.baseline is None]:
         learner = make_learner(job.run.model)
-        done = simulate(job.run, TASK, learner)
+        done = simulate(job.run, TASK, learner, devices=job.devices)
         score = evaluate(learner, done.parameters, TASK, job.settings).after
         last = do(job, tmp_path).points[-1]
         assert (last.after.value, last.after.low, last.after.high) == (score.loss, *score.loss_ci95)
@@ -98,7 +109,7 @@ def test_a_job_is_tested_before_on_the_way_and_after(tmp_path):
     assert [count for count, _ in result.shots] == [1, 5]
 
 
-@pytest.mark.parametrize("number", range(10))
+@pytest.mark.parametrize("number", range(12))
 @pytest.mark.parametrize("stop_at", [1, 5, 6, 11])
 def test_a_stopped_job_goes_on_to_the_same_result(tmp_path, number, stop_at):
     job = jobs()[number]
@@ -110,6 +121,34 @@ def test_a_stopped_job_goes_on_to_the_same_result(tmp_path, number, stop_at):
     assert do(job, tmp_path / "stopped", again) == whole
     if job.rounds:
         assert again.rounds[0] == min(stop_at, job.rounds + 1) or stop_at > job.rounds
+
+
+def test_devices_that_take_turns_are_sent_less_and_end_alike(tmp_path):
+    job = next(job for job in jobs() if job.devices)
+    alike = replace(job, devices=None)
+    turns, new = do(job, tmp_path / "turns"), do(alike, tmp_path / "new")
+    assert turns.parameters_sha256 == new.parameters_sha256
+    assert turns.points[-1].bytes_down < new.points[-1].bytes_down == 12 * 2 * (1120 + 2)
+
+
+@pytest.mark.parametrize("spoil", [lambda path: path.unlink(), lambda path: path.write_bytes(b"")])
+def test_what_devices_held_is_needed_to_go_on(tmp_path, spoil):
+    job = next(job for job in jobs() if job.devices)
+    with pytest.raises(KeyboardInterrupt):
+        do(job, tmp_path, Watcher(7))
+    (path,) = (tmp_path / "jobs").glob("*.starts")
+    assert path.stat().st_size % (1120 + 2) == 0
+    spoil(path)
+    with pytest.raises(InvalidInput, match=r"progress\.json is damaged: remove it, and its job"):
+        do(job, tmp_path)
+
+
+def test_a_finished_job_leaves_nothing_of_its_way(tmp_path):
+    job = next(job for job in jobs() if job.devices)
+    store, result = Store(tmp_path), do(job, tmp_path)
+    assert list((tmp_path / "jobs").glob(f"{job.name}.at-*"))
+    store.finish(job, result)
+    assert [path.name for path in (tmp_path / "jobs").iterdir()] == [f"{job.name}.json"]
 
 
 def test_the_baseline_local_is_the_untrained_model_adapted_in_its_own_way(tmp_path):
