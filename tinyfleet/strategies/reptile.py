@@ -20,9 +20,14 @@ from tinyfleet.strategies.base import (
     MAX_AGENTS_PER_ROUND,
     Update,
     annealed,
-    mean_delta,
     option,
     rounds_option,
+)
+from tinyfleet.strategies.combining import (
+    byzantine_option,
+    check_combining,
+    combine_option,
+    combined,
 )
 from tinyfleet.strategies.plan import Phase, TrainingPlan
 
@@ -40,11 +45,16 @@ class Reptile:
     passes: int = option(5, "times a device goes over its samples", 1, 10_000)
     inner_rate: float = option(0.01, "rate of the device's steps", 1e-9, 10)
     outer_rate: float = option(1.0, "server's step towards the mean, falling to 0", 1e-9, 10)
+    combine: str = combine_option()
+    byzantine: int = byzantine_option()
+
+    def __post_init__(self) -> None:
+        check_combining(self.combine, self.byzantine, self.agents_per_round)
 
     def plan(self, round: int) -> TrainingPlan:
         batch_size = min(self.batch_size, self.samples)
         return TrainingPlan((Phase(self.samples, self.inner_rate, batch_size, self.passes),))
 
     def apply(self, model: Parameters, updates: Sequence[Update], round: int) -> Parameters:
-        mean = mean_delta(updates, [1.0] * len(updates))
-        return model + annealed(self.outer_rate, round, self.rounds) * mean
+        change = combined(self.combine, self.byzantine, updates, [1.0] * len(updates))
+        return model + annealed(self.outer_rate, round, self.rounds) * change

@@ -30,12 +30,21 @@ from tinyfleet.strategies.base import (
     SCHEDULES,
     Update,
     layers_option,
-    mean_delta,
     option,
     rounds_option,
     scheduled,
 )
+<<<<<<< HEAD
 from tinyfleet.strategies.plan import Download, Phase, TrainingPlan, Upload
+=======
+from tinyfleet.strategies.combining import (
+    byzantine_option,
+    check_combining,
+    combine_option,
+    combined,
+)
+from tinyfleet.strategies.plan import Phase, TrainingPlan, Upload
+>>>>>>> 05809f4 (strategies: Withstand bad updates by median, trimmed mean or Krum)
 
 
 @dataclass(frozen=True)
@@ -59,8 +68,11 @@ class TinyMetaFed:
     changes_only: bool = option(True, "whether a device is sent only what it does not have yet")
     outer_rate: float = option(0.5, "server's step towards the mean", 1e-9, 10)
     schedule: str = option("linear", "how outer_rate goes over the run", choices=SCHEDULES)
+    combine: str = combine_option()
+    byzantine: int = byzantine_option()
 
     def __post_init__(self) -> None:
+        check_combining(self.combine, self.byzantine, self.agents_per_round)
         if self.local_layers >= max(len(self.layers), 1):
             raise InvalidInput(
                 f"local_layers must be below {max(len(self.layers), 1)}, the model's layers with "
@@ -78,4 +90,5 @@ class TinyMetaFed:
 
     def apply(self, model: Parameters, updates: Sequence[Update], round: int) -> Parameters:
         step = scheduled(self.schedule, self.outer_rate, round, self.rounds)
-        return model + step * mean_delta(updates, [1.0] * len(updates))
+        weights = [1.0] * len(updates)
+        return model + step * combined(self.combine, self.byzantine, updates, weights)
