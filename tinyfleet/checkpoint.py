@@ -20,13 +20,22 @@ from tinyfleet.files import write_whole
 from tinyfleet.model.document import model_from_document, model_to_document
 from tinyfleet.model.spec import MAX_PARAMETERS, Parameters, parameters_sha256
 from tinyfleet.run import RunSpec
+from tinyfleet.strategies.base import MAX_MEMORY_VECTORS, Memory
 
 MAGIC = b"TINYFLET"
 FORMAT_VERSION = 1
+FORMAT_WITH_MEMORY = 2
 _PREFIX = struct.Struct("<8sIII")  # magic, format version, bytes of header, parameters
+_VECTORS = struct.Struct("<I")  # of memory; behind the prefix of a file that has some
 _DIGEST_BYTES = 32
 MAX_HEADER_BYTES = 256 * 1024
-MAX_FILE_BYTES = _PREFIX.size + MAX_HEADER_BYTES + 4 * MAX_PARAMETERS + _DIGEST_BYTES
+MAX_FILE_BYTES = (
+    _PREFIX.size
+    + _VECTORS.size
+    + MAX_HEADER_BYTES
+    + 4 * MAX_PARAMETERS * (1 + MAX_MEMORY_VECTORS)
+    + _DIGEST_BYTES
+)
 
 _HEADER_KEYS = {"run", "run_id", "version", "parameter_count", "parameters_sha256"}
 _RUN_KEYS = {"model", "task", "task_options", "strategy", "strategy_options", "rounds", "seed"}
@@ -34,15 +43,23 @@ _RUN_KEYS = {"model", "task", "task_options", "strategy", "strategy_options", "r
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A model of a run. version: how many rounds it has been through, 0 to `run.rounds`."""
+    """A model of a run.
+
+    version: how many rounds it has been through, 0 to `run.rounds`. memory: what the server's rule
+    remembers with it, vectors like the parameters; a file that a fleet made has none.
+    """
 
     run: RunSpec
     run_id: str
     version: int
     parameters: Parameters
+    memory: Memory = ()
 
     def __post_init__(self) -> None:
-        self.run.model.check_parameters(self.parameters)
+        if len(self.memory) > MAX_MEMORY_VECTORS:
+            raise InvalidInput(f"a checkpoint has at most {MAX_MEMORY_VECTORS} memory vectors")
+        for vector in (self.parameters, *self.memory):
+            self.run.model.check_parameters(vector)
         if not 0 <= self.version <= self.run.rounds:
             raise InvalidInput(f"a run of {self.run.rounds} rounds has no version {self.version}")
         if len(self.run_id) > 128 or not self.run_id.isprintable():
@@ -62,23 +79,32 @@ def encode(checkpoint: Checkpoint) -> bytes:
     )
     if len(header) > MAX_HEADER_BYTES:
         raise InvalidInput(f"a checkpoint's header has at most {MAX_HEADER_BYTES} bytes")
-    prefix = _PREFIX.pack(MAGIC, FORMAT_VERSION, len(header), len(checkpoint.parameters))
-    body = prefix + header + checkpoint.parameters.astype("<f4", copy=False).tobytes()
+    vectors = (checkpoint.parameters, *checkpoint.memory)
+    body = _prefix(checkpoint, len(header)) + header
+    body += b"".join(vector.astype("<f4", copy=False).tobytes() for vector in vectors)
     return body + hashlib.sha256(body).digest()
+
+
+def _prefix(checkpoint: Checkpoint, header_bytes: int) -> bytes:
+    version = FORMAT_WITH_MEMORY if checkpoint.memory else FORMAT_VERSION
+    prefix = _PREFIX.pack(MAGIC, version, header_bytes, len(checkpoint.parameters))
+    return prefix + (_VECTORS.pack(len(checkpoint.memory)) if checkpoint.memory else b"")
 
 
 def decode(data: bytes) -> Checkpoint:
     """The checkpoint in `data`; raises InvalidInput unless every byte is as it was written."""
-    header_bytes, count = _check_frame(data)
-    start = _PREFIX.size + header_bytes
-    header = _parse(data[_PREFIX.size : start])
-    parameters = np.frombuffer(data, "<f4", count, start).astype(np.float32)
+    frame = _check_frame(data)
+    count, header = frame.count, _parse(data[frame.start : frame.start + frame.header_bytes])
+    offset = frame.start + frame.header_bytes
+    values = np.frombuffer(data, "<f4", count * (1 + frame.vectors), offset).astype(np.float32)
+    parameters, *memory = values.reshape(-1, count)
     if header["parameter_count"] != count:
         raise InvalidInput("checkpoint disagrees with itself about its parameter count")
     if header["parameters_sha256"] != parameters_sha256(parameters):
         raise InvalidInput("checkpoint disagrees with itself about its parameters' hash")
     run = run_from_document(header["run"])
-    return Checkpoint(run, str(header["run_id"]), _whole("version", header["version"]), parameters)
+    version = _whole("version", header["version"])
+    return Checkpoint(run, str(header["run_id"]), version, parameters, tuple(memory))
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
@@ -133,23 +159,47 @@ def run_from_document(document: Any) -> RunSpec:
     )
 
 
-def _check_frame(data: bytes) -> tuple[int, int]:
-    """Header bytes and parameter count of a file whose length and digest are right."""
+@dataclass(frozen=True)
+class _Frame:
+    """start: of the header. count: parameters. vectors: of memory, each of that length."""
+
+    start: int
+    header_bytes: int
+    count: int
+    vectors: int
+
+
+def _check_frame(data: bytes) -> _Frame:
+    """The sizes in a file whose length and digest are right."""
     if data[: len(MAGIC)] != MAGIC[: len(data)] or not data:
         raise InvalidInput("not a TinyFleet checkpoint")
     if len(data) < _PREFIX.size:
         raise InvalidInput(f"checkpoint is cut short: it has {len(data)} bytes")
     _, version, header_bytes, count = _PREFIX.unpack_from(data)
-    if version != FORMAT_VERSION:
+    if version not in (FORMAT_VERSION, FORMAT_WITH_MEMORY):
         raise InvalidInput(
-            f"checkpoint has format version {version}, this program reads {FORMAT_VERSION}"
+            f"checkpoint has format version {version}, "
+            f"this program reads {FORMAT_VERSION} and {FORMAT_WITH_MEMORY}"
         )
+    start, vectors = _PREFIX.size, 0
+    if version == FORMAT_WITH_MEMORY:
+        start, vectors = start + _VECTORS.size, _vectors(data)
     if header_bytes > MAX_HEADER_BYTES or not 1 <= count <= MAX_PARAMETERS:
         raise InvalidInput("checkpoint is damaged: its sizes are out of range")
-    _check_length(len(data), _PREFIX.size + header_bytes + 4 * count + _DIGEST_BYTES)
+    _check_length(len(data), start + header_bytes + 4 * count * (1 + vectors) + _DIGEST_BYTES)
     if hashlib.sha256(data[:-_DIGEST_BYTES]).digest() != data[-_DIGEST_BYTES:]:
         raise InvalidInput("checkpoint is damaged: its SHA-256 does not match")
-    return header_bytes, count
+    return _Frame(start, header_bytes, count, vectors)
+
+
+def _vectors(data: bytes) -> int:
+    """How many vectors of memory a file of format 2 has."""
+    if len(data) < _PREFIX.size + _VECTORS.size:
+        raise InvalidInput(f"checkpoint is cut short: it has {len(data)} bytes")
+    (vectors,) = _VECTORS.unpack_from(data, _PREFIX.size)
+    if not 1 <= vectors <= MAX_MEMORY_VECTORS:
+        raise InvalidInput("checkpoint is damaged: its sizes are out of range")
+    return int(vectors)
 
 
 def _check_length(length: int, expected: int) -> None:

@@ -25,7 +25,8 @@ from tinyfleet.exchange import Exchange, Payload
 from tinyfleet.model.spec import Parameters
 from tinyfleet.run import RunSpec
 from tinyfleet.strategies import Update
-from tinyfleet.strategies.base import MAX_DELTA_NORM, MAX_SENT_NORM, delta_norm
+from tinyfleet.strategies.base import MAX_DELTA_NORM, MAX_SENT_NORM, Memory, delta_norm
+from tinyfleet.strategies.server import ServerState, next_state, state_at
 
 MAX_ROUND_BYTES = 1 << 30  # our choice: the updates of one round are held in memory
 MAX_TRAINING_US = 2**53
@@ -157,11 +158,12 @@ class Totals:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Snapshot:
-    """A version of a run's model, and what went into it."""
+    """A version of a run's model, what went into it, and what the rule remembers with it."""
 
     version: int
     parameters: Parameters
     totals: Totals = Totals()
+    memory: Memory = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -191,10 +193,10 @@ class Ledger:
         check_size(run)
         self.run = run
         self.version = start.version
-        self.parameters = start.parameters
         self.totals = start.totals
         self.ended = False
         self._strategy = run.make_strategy()
+        self._state = state_at(self._strategy, start.parameters, start.version, start.memory)
         self._slots = self._strategy.agents_per_round
         plan = self._strategy.plan(min(self.version, run.rounds - 1))
         self._plan_samples = plan.samples
@@ -231,7 +233,12 @@ class Ledger:
     @property
     def snapshot(self) -> Snapshot:
         """The model now."""
-        return Snapshot(self.version, self.parameters, self.totals)
+        return Snapshot(self.version, self.parameters, self.totals, self._state.memory)
+
+    @property
+    def parameters(self) -> Parameters:
+        """The model's, of `version`."""
+        return self._state.parameters
 
     @property
     def received_slots(self) -> list[int]:
@@ -305,18 +312,18 @@ class Ledger:
         """Undo one `hold`."""
         self._holds -= 1
 
-    def fold(self) -> Parameters:
-        """The next model: the strategy's rule on the stored updates, in slot order.
+    def fold(self) -> ServerState:
+        """The next model and memory: the strategy's rule on the stored updates, in slot order.
 
         Changes nothing, so that it may run beside other calls while submissions are held.
         """
         parts = [self._part(self._received[slot]) for slot in sorted(self._received)]
-        return self._strategy.apply(self.parameters, parts, self.version)
+        return next_state(self._strategy, self._state, parts, self.version)
 
-    def close_round(self, folded: Parameters) -> ClosedRound:
+    def close_round(self, folded: ServerState) -> ClosedRound:
         """Make the result of `fold` the model and open the next round."""
         closed = _summary(self.version, [self._received[slot] for slot in sorted(self._received)])
-        self.parameters = folded
+        self._state = folded
         self.totals = self.totals.plus(closed)
         self.version += 1
         self._received.clear()

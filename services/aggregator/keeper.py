@@ -22,6 +22,7 @@ from tinyfleet.exchange import Exchange
 from tinyfleet.logs import fields
 from tinyfleet.model.spec import Parameters
 from tinyfleet.run import RunSpec
+from tinyfleet.strategies.server import ServerState
 from tinyfleet.telemetry import Telemetry
 from tinyfleet.wire import parameters_to_bytes
 
@@ -315,7 +316,7 @@ class Keeper:
             run.ledger.release()
             self._settle(run)
 
-    def _publish(self, run: _Run, folded: Parameters) -> None:
+    def _publish(self, run: _Run, folded: ServerState) -> None:
         """Make it the model and tell everybody."""
         ledger = run.ledger
         closed = ledger.close_round(folded)

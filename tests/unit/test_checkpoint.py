@@ -27,6 +27,10 @@ MODEL = ModelSpec("tiny", (1, 1, 1), (Dense(2), ReLU(), Dense(1)), "mean_squared
 RUN = RunSpec(MODEL, "sine", "tiny_reptile", 10, 3, {}, {"samples": 5, "inner_rate": 0.1})
 GOOD = Checkpoint(RUN, "run-1", 4, np.linspace(-1, 1, MODEL.parameter_count, dtype=np.float32))
 DATA = encode(GOOD)
+MEMORY = (np.arange(7, dtype=np.float32), np.full(7, -0.5, np.float32))
+WITH_MEMORY = Checkpoint(RUN, "run-1", 4, GOOD.parameters, MEMORY)
+DATA_WITH_MEMORY = encode(WITH_MEMORY)
+GOLDEN_WITH_MEMORY = "4a22db40a29076be6ce480068bcccbd020dba54d8b470c2487a5fd646b6a1dde"
 GOLDEN = "dac38ec49cab74dd2d94bd400ef6c5499c57fbaa56e9c9a2645156a2cb0a6d96"
 HEADER = slice(20, 20 + struct.unpack_from("<I", DATA, 12)[0])
 
@@ -34,6 +38,7 @@ HEADER = slice(20, 20 + struct.unpack_from("<I", DATA, 12)[0])
 def same(one, two):
     assert one.parameters.tobytes() == two.parameters.tobytes()
     assert (one.run, one.run_id, one.version) == (two.run, two.run_id, two.version)
+    assert [v.tobytes() for v in one.memory] == [v.tobytes() for v in two.memory]
 
 
 def sealed(body):
@@ -59,8 +64,13 @@ def test_what_is_written_is_read_back(version, run_id, values):
     same(decode(encode(checkpoint)), checkpoint)
 
 
+def test_memory_is_read_back_with_the_model():
+    same(decode(DATA_WITH_MEMORY), WITH_MEMORY)
+
+
 def test_the_bytes_never_change():
     assert hashlib.sha256(DATA).hexdigest() == GOLDEN
+    assert hashlib.sha256(DATA_WITH_MEMORY).hexdigest() == GOLDEN_WITH_MEMORY
 
 
 def test_the_file_follows_its_specification():
@@ -75,20 +85,41 @@ def test_the_file_follows_its_specification():
     assert DATA[-32:] == hashlib.sha256(DATA[:-32]).digest()
 
 
-@given(st.integers(0, len(DATA) - 1), st.integers(0, 7))
+def test_a_file_with_memory_follows_its_specification():
+    magic, version, header_bytes, count, vectors = struct.unpack_from("<8sIIII", DATA_WITH_MEMORY)
+    assert (magic, version, count, vectors) == (b"TINYFLET", 2, 7, 2)
+    values = DATA_WITH_MEMORY[24 + header_bytes : -32]
+    assert DATA_WITH_MEMORY[24 : 24 + header_bytes] == DATA[HEADER]
+    floats = np.frombuffer(values, "<f4").reshape(3, 7)
+    assert np.array_equal(floats, [GOOD.parameters, *MEMORY])
+    assert DATA_WITH_MEMORY[-32:] == hashlib.sha256(DATA_WITH_MEMORY[:-32]).digest()
+
+
+@pytest.mark.parametrize("vectors", [0, 5, 2**32 - 1])
+def test_a_number_of_memory_vectors_out_of_range_is_refused(vectors):
+    data = DATA_WITH_MEMORY[:20] + struct.pack("<I", vectors) + DATA_WITH_MEMORY[24:]
+    with pytest.raises(InvalidInput, match="sizes are out of range"):
+        decode(data)
+    with pytest.raises(InvalidInput, match="at most 4 memory vectors"):
+        Checkpoint(RUN, "run-1", 4, GOOD.parameters, MEMORY * 3)
+
+
+@given(st.sampled_from([DATA, DATA_WITH_MEMORY]), st.data())
 @settings(max_examples=300)
-def test_one_changed_bit_anywhere_is_refused(at, bit):
-    damaged = bytearray(DATA)
+def test_one_changed_bit_anywhere_is_refused(data, drawn):
+    damaged = bytearray(data)
+    at, bit = drawn.draw(st.integers(0, len(data) - 1)), drawn.draw(st.integers(0, 7))
     damaged[at] ^= 1 << bit
     with pytest.raises(InvalidInput) as caught:
         decode(bytes(damaged))
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("length", range(len(DATA)))
+@pytest.mark.parametrize("length", range(len(DATA_WITH_MEMORY)))
 def test_a_file_cut_short_is_refused(length):
-    with pytest.raises(InvalidInput, match=r"cut short|not a TinyFleet checkpoint"):
-        decode(DATA[:length])
+    for data in (DATA[: min(length, len(DATA) - 1)], DATA_WITH_MEMORY[:length]):
+        with pytest.raises(InvalidInput, match=r"cut short|not a TinyFleet checkpoint"):
+            decode(data)
 
 
 @given(st.binary(min_size=1, max_size=40))
@@ -103,10 +134,10 @@ def test_other_files_are_refused(data):
         decode(data)
 
 
-@pytest.mark.parametrize("version", [0, 2, 2**32 - 1])
+@pytest.mark.parametrize("version", [0, 3, 2**32 - 1])
 def test_another_format_version_is_named(version):
     data = sealed(DATA[:8] + struct.pack("<I", version) + DATA[12:-32])
-    with pytest.raises(InvalidInput, match=f"format version {version}, this program reads 1"):
+    with pytest.raises(InvalidInput, match=f"format version {version}, this program reads 1 and 2"):
         decode(data)
 
 

@@ -157,10 +157,10 @@ def _train(
     watcher: _Watcher,
     devices: int | None,
 ) -> Outcome:
-    parameters, version = (start.parameters, start.version) if start else (None, 0)
+    begun = (start.parameters, start.version, start.memory) if start else ()
     began = time.perf_counter()
     with watcher.progress:
-        result = simulate(run, task, learner, watcher, parameters, version, devices)
+        result = simulate(run, task, learner, watcher, *begun, devices=devices)
     wall_s = time.perf_counter() - began - watcher.testing_s
     evaluation = evaluate(learner, result.parameters, task, settings)
     watcher.health.tested(run.rounds, evaluation)
@@ -195,5 +195,6 @@ def _keep_unfinished(out: Path | None, run: RunSpec, last: RoundReport | None) -
     if out is None or last is None:
         return f"interrupted after {done:,} of {run.rounds:,} rounds, nothing kept (no --out)"
     path = out / CHECKPOINT_NAME
-    save_checkpoint(path, Checkpoint(run, RUN_ID, last.version, last.parameters))
+    checkpoint = Checkpoint(run, RUN_ID, last.version, last.parameters, last.memory)
+    save_checkpoint(path, checkpoint)
     return f"interrupted after {done:,} of {run.rounds:,} rounds; add --resume {path} to go on"

@@ -28,6 +28,7 @@ from tinyfleet.model import ModelSpec
 from tinyfleet.model.spec import Parameters, parameters_sha256
 from tinyfleet.run import RunSpec, make_run
 from tinyfleet.simulation import RoundReport, ServedDevices, simulate
+from tinyfleet.strategies.base import Memory
 from tinyfleet.tasks import Task
 
 _KEPT_PARTS = 20  # our choice: how often a job keeps its state, beside each test
@@ -116,7 +117,10 @@ class JobResult:
 
 @dataclass
 class Progress:
-    """How far a job is; what `Keeper` keeps and gives back. held: what its devices hold."""
+    """How far a job is; what `Keeper` keeps and gives back.
+
+    memory: what the server's rule remembers with the parameters. held: what its devices hold.
+    """
 
     version: int = 0
     parameters: Parameters | None = None
@@ -126,6 +130,7 @@ class Progress:
     diverged: int = 0
     points: list[Point] = field(default_factory=list)
     said: dict[str, str] = field(default_factory=dict)
+    memory: Memory = ()
     held: bytes = b""
 
 
@@ -202,9 +207,8 @@ def run_job(
         course.test(parameters)
     try:
         if job.baseline is None:
-            result = simulate(
-                job.run, task, learner, course.round, parameters, progress.version, devices
-            )
+            begun = (parameters, progress.version, progress.memory)
+            result = simulate(job.run, task, learner, course.round, *begun, devices=devices)
             parameters = result.parameters
         elif job.rounds:
             trainer = learner_of(job.trained.model)
@@ -254,7 +258,7 @@ class _Course:
         if tested:
             self.test(report.parameters)
         if tested or report.version % job.keep_every == 0:
-            done.parameters = report.parameters
+            done.parameters, done.memory = report.parameters, report.memory
             done.held = self._devices.to_bytes() if self._devices else b""
             self._keeper.keep(job, done)
 

@@ -95,14 +95,21 @@ class Store:
         if checkpoint.run != job.trained:
             raise _damaged(path)
         return Progress(
-            checkpoint.version, checkpoint.parameters, points=points, said=said, held=held, **counts
+            checkpoint.version,
+            checkpoint.parameters,
+            points=points,
+            said=said,
+            memory=checkpoint.memory,
+            held=held,
+            **counts,
         )
 
     def keep(self, job: Job, progress: Progress) -> None:
         if progress.parameters is None:
             return
         version = progress.version
-        checkpoint = Checkpoint(job.trained, job.name[:128], version, progress.parameters)
+        model = (version, progress.parameters, progress.memory)
+        checkpoint = Checkpoint(job.trained, job.name[:128], *model)
         save_checkpoint(self._checkpoint(job, version), checkpoint)
         document = {"version": version} | {name: getattr(progress, name) for name in _COUNTS}
         if progress.held:

@@ -20,7 +20,8 @@ from tinyfleet.model.spec import Parameters
 from tinyfleet.run import RunSpec, training_samples
 from tinyfleet.simulation.devices import ServedDevices
 from tinyfleet.strategies import Strategy, TrainingPlan, Update
-from tinyfleet.strategies.base import delta_of
+from tinyfleet.strategies.base import Memory, delta_of
+from tinyfleet.strategies.server import ServerState, next_state, state_at
 from tinyfleet.tasks.base import Task
 
 MAX_DIVERGED_ROUNDS = 20  # our choice: rounds in a row without one finite update
@@ -32,8 +33,9 @@ class RoundReport:
 
     round: counts from 0. loss: mean training loss over the slots that stayed finite, nan if none
     did. diverged: slots whose training left the finite numbers; their delta is zero. parameters:
-    the model after the round, which is version `round + 1`. samples, bytes_up and bytes_down: of
-    this round, counted as in `SimulationResult`.
+    the model after the round, which is version `round + 1`; memory: what the server's rule
+    remembers with it. samples, bytes_up and bytes_down: of this round, counted as in
+    `SimulationResult`.
     """
 
     round: int
@@ -43,6 +45,7 @@ class RoundReport:
     samples: int
     bytes_up: int
     bytes_down: int
+    memory: Memory = ()
 
     @property
     def version(self) -> int:
@@ -82,9 +85,12 @@ def simulate(
     on_round: Callable[[RoundReport], None] | None = None,
     parameters: Parameters | None = None,
     version: int = 0,
+    memory: Memory = (),
     devices: ServedDevices | int | None = None,
 ) -> SimulationResult:
     """Train `run` from version 0, or go on from `parameters`, which are `version`, to its end.
+
+    memory: what the server's rule remembers at that version, for a strategy that does.
 
     on_round is called after each round; what it raises ends the simulation, and the report it
     was given last holds all that is needed to go on. devices: so many serve the slots in turns and
@@ -99,22 +105,24 @@ def simulate(
     strategy = run.make_strategy()
     model = run.initial_parameters() if parameters is None else parameters
     run.model.check_parameters(model)
+    state = state_at(strategy, model, version, memory)
     exchange = exchange_of(run)
     if not isinstance(devices, ServedDevices):
         devices = ServedDevices(exchange, strategy.agents_per_round, devices)
     totals = _Totals()
     for index in range(version, run.rounds):
+        model = state.parameters
         start = exchange.start(model)
         bytes_down = devices.serve(index, start)
         begin = model if exchange.start_is_model else exchange.started(start, model)
         results = _train_round(strategy, exchange, run.seed, index, task, learner, begin)
-        model = strategy.apply(model, [result.update for result in results], index)
-        report = totals.add(index, results, bytes_down, model)
+        state = next_state(strategy, state, [result.update for result in results], index)
+        report = totals.add(index, results, bytes_down, state)
         if on_round is not None:
             on_round(report)
         totals.check(run)
-        _check_finite(model)
-    return totals.result(run, model)
+        _check_finite(state.parameters)
+    return totals.result(run, state.parameters)
 
 
 def _train_round(
@@ -160,7 +168,7 @@ class _Totals:
         self.lost_rounds = 0
 
     def add(
-        self, round: int, results: list[_SlotResult], bytes_down: int, model: Parameters
+        self, round: int, results: list[_SlotResult], bytes_down: int, state: ServerState
     ) -> RoundReport:
         losses = [result.loss for result in results if result.finite]
         diverged = len(results) - len(losses)
@@ -172,7 +180,8 @@ class _Totals:
         self.diverged += diverged
         self.lost_rounds = 0 if losses else self.lost_rounds + 1
         loss = math.fsum(losses) / len(losses) if losses else math.nan
-        return RoundReport(round, loss, diverged, model, samples, bytes_up, bytes_down)
+        counted = (samples, bytes_up, bytes_down)
+        return RoundReport(round, loss, diverged, state.parameters, *counted, state.memory)
 
     def result(self, run: RunSpec, model: Parameters) -> SimulationResult:
         counts = (self.samples, self.bytes_up, self.bytes_down, self.diverged)

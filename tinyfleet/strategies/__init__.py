@@ -7,15 +7,19 @@ from typing import Any, cast
 
 from tinyfleet.errors import unknown_name
 from tinyfleet.strategies.base import Strategy, Update, build
+from tinyfleet.strategies.fed_adam import FedAdam
 from tinyfleet.strategies.fed_avg import FedAvg
+from tinyfleet.strategies.fed_avg_m import FedAvgM
 from tinyfleet.strategies.fed_sgd import FedSGD
+from tinyfleet.strategies.fed_yogi import FedYogi
 from tinyfleet.strategies.plan import Download, Phase, TrainingPlan, Upload
 from tinyfleet.strategies.reptile import Reptile
 from tinyfleet.strategies.tiny_meta_fed import TinyMetaFed
 from tinyfleet.strategies.tiny_reptile import TinyReptile
 
 STRATEGIES: dict[str, type] = {
-    strategy.name: strategy for strategy in (TinyReptile, TinyMetaFed, Reptile, FedAvg, FedSGD)
+    strategy.name: strategy
+    for strategy in (TinyReptile, TinyMetaFed, Reptile, FedAvg, FedSGD, FedAvgM, FedAdam, FedYogi)
 }
 
 

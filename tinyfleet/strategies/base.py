@@ -2,7 +2,8 @@
 
 A strategy is one frozen dataclass in one file. Its fields are the options a user can set; their
 `metadata` says what each means. `plan(round)` is all a device ever sees of it, `apply` is a pure
-function. Nothing else in TinyFleet knows one strategy from another.
+function, and so is the `step` of a rule that remembers. Nothing else in TinyFleet knows one
+strategy from another.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ MAX_ROUNDS = 100_000_000
 MAX_DELTA_NORM = 1e6
 # int8 makes an update of 16 million entries at most 33 times as long.
 MAX_SENT_NORM = 64 * MAX_DELTA_NORM
+MAX_MEMORY_VECTORS = 4  # our choice: Adam's two, and room
 _OF_THE_RUN = ("rounds", "layers")  # fields that the run fills
 
 
@@ -62,8 +64,15 @@ def delta_norm(delta: Parameters) -> float:
         return math.sqrt(float(np.dot(delta, delta)))
 
 
+Memory = tuple[Parameters, ...]
+"""What a rule remembers of the rounds before: vectors, each `(parameter_count,) float32`."""
+
+
 class Strategy(Protocol):
-    """A federated algorithm. Implementations are frozen dataclasses."""
+    """A federated algorithm. Implementations are frozen dataclasses.
+
+    One whose rule remembers has `memory_vectors` and `step` in place of `apply`: `Remembering`.
+    """
 
     name: ClassVar[str]
 
@@ -83,6 +92,26 @@ class Strategy(Protocol):
     def apply(self, model: Parameters, updates: Sequence[Update], round: int) -> Parameters:
         """The next model, a new array, from at least one update, in the order of their slots."""
         ...
+
+
+class Remembering(Protocol):
+    """The rule of a strategy that keeps something between rounds.
+
+    memory_vectors: how many vectors, 1 to 4; each begins at zero.
+    """
+
+    memory_vectors: ClassVar[int]
+
+    def step(
+        self, model: Parameters, memory: Memory, updates: Sequence[Update], round: int
+    ) -> tuple[Parameters, Memory]:
+        """The next model and the next memory, new arrays, from at least one update."""
+        ...
+
+
+def memory_vectors(strategy: Strategy) -> int:
+    """How many vectors the strategy's rule keeps; 0 for one that needs the model alone."""
+    return int(getattr(strategy, "memory_vectors", 0))
 
 
 def option(

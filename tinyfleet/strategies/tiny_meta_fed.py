@@ -34,17 +34,13 @@ from tinyfleet.strategies.base import (
     rounds_option,
     scheduled,
 )
-<<<<<<< HEAD
-from tinyfleet.strategies.plan import Download, Phase, TrainingPlan, Upload
-=======
 from tinyfleet.strategies.combining import (
     byzantine_option,
     check_combining,
     combine_option,
     combined,
 )
-from tinyfleet.strategies.plan import Phase, TrainingPlan, Upload
->>>>>>> 05809f4 (strategies: Withstand bad updates by median, trimmed mean or Krum)
+from tinyfleet.strategies.plan import Download, Phase, TrainingPlan, Upload
 
 
 @dataclass(frozen=True)

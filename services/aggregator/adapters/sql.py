@@ -21,6 +21,7 @@ from tinyfleet.checkpoint import run_from_document, run_to_document
 from tinyfleet.exchange import exchange_of
 from tinyfleet.model.spec import Parameters
 from tinyfleet.run import RunSpec
+from tinyfleet.wire import parameters_to_bytes
 
 MIGRATIONS = Path(__file__).parents[1] / "migrations"
 TABLES = sa.MetaData()
@@ -39,6 +40,8 @@ snapshots = sa.Table(
     sa.Column("run_id", sa.Text, sa.ForeignKey(_RUN), primary_key=True),
     sa.Column("version", sa.Integer, primary_key=True),
     sa.Column("parameters", sa.LargeBinary, nullable=False),  # float32, little-endian
+    # What the rule remembers, each vector like the parameters; NULL when it remembers nothing.
+    sa.Column("memory", sa.LargeBinary, nullable=True),
     # What went into it since the run was opened.
     sa.Column("updates", sa.Integer, nullable=False),
     sa.Column("samples", sa.Integer, nullable=False),
@@ -171,8 +174,12 @@ def _row(entry: Entry) -> tuple[Any, ...]:
 
 
 def _insert_snapshot(connection: Connection, run_id: str, snapshot: Snapshot) -> None:
-    data = snapshot.parameters.astype("<f4", copy=False).tobytes()
-    row = {"run_id": run_id, "version": snapshot.version, "parameters": data}
+    row = {
+        "run_id": run_id,
+        "version": snapshot.version,
+        "parameters": parameters_to_bytes(snapshot.parameters),
+        "memory": b"".join(map(parameters_to_bytes, snapshot.memory)) or None,
+    }
     connection.execute(sa.insert(snapshots).values(row | asdict(snapshot.totals)))
 
 
@@ -219,7 +226,14 @@ def _snapshot(connection: Connection, run_id: str, version: int, whole: int) -> 
         return None
     down = row["updates"] * whole if row["bytes_down"] is None else row["bytes_down"]
     totals = Totals(row["updates"], row["samples"], row["bytes_up"], row["diverged"], down)
-    return Snapshot(version, np.frombuffer(row["parameters"], "<f4").astype(np.float32), totals)
+    parameters = np.frombuffer(row["parameters"], "<f4").astype(np.float32)
+    remembered = row["memory"] or b""
+    if len(remembered) % len(row["parameters"]):
+        raise StorageFailed(
+            f"run {run_id} has a damaged snapshot; restore the database from a copy"
+        )
+    vectors = np.frombuffer(remembered, "<f4").astype(np.float32).reshape(-1, len(parameters))
+    return Snapshot(version, parameters, totals, tuple(vectors))
 
 
 def _updates_since(

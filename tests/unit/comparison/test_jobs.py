@@ -50,6 +50,9 @@ agents_per_round = 2
 down_precision = "int8"
 local_layers = 1
 [[strategies]]
+strategy = "fed_yogi"
+options = { samples = 10, agents_per_round = 2 }
+[[strategies]]
 strategy = "transfer"
 options = { samples = 4, inner_rate = 0.01 }
 [[strategies]]

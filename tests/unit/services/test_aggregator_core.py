@@ -32,9 +32,9 @@ SLOTS = 3
 TINY = ModelSpec("tiny", (1, 1, 2), (Dense(units=1),), "mean_squared_error")  # 3 parameters
 
 
-def a_run(rounds=5, slots=SLOTS, model=TINY):
+def a_run(rounds=5, slots=SLOTS, model=TINY, strategy="reptile"):
     options = {"samples": 4, "batch_size": 2, "passes": 1, "inner_rate": 0.1, "outer_rate": 1.0}
-    return RunSpec(model, "sine", "reptile", rounds, 1, {}, options | {"agents_per_round": slots})
+    return RunSpec(model, "sine", strategy, rounds, 1, {}, options | {"agents_per_round": slots})
 
 
 def a_ledger(changes=False, **options):
@@ -387,9 +387,9 @@ def test_merged_rounds_keep_the_totals():
 class CrashAnywhere(RuleBasedStateMachine):
     """Two ledgers see the same updates; one is rebuilt from what was stored, again and again."""
 
-    @initialize(slots=st.integers(1, 4))
-    def start(self, slots):
-        self.run_spec = a_run(rounds=30, slots=slots)
+    @initialize(slots=st.integers(1, 4), strategy=st.sampled_from(["reptile", "fed_adam"]))
+    def start(self, slots, strategy):
+        self.run_spec = a_run(rounds=30, slots=slots, strategy=strategy)
         initial = Snapshot(0, self.run_spec.initial_parameters())
         self.steady = Ledger(self.run_spec, initial)
         self.restarted = Ledger(self.run_spec, initial)
@@ -446,12 +446,23 @@ class CrashAnywhere(RuleBasedStateMachine):
     def both_are_in_the_same_state(self):
         assert self.steady.version == self.restarted.version
         assert self.steady.totals == self.restarted.totals
-        assert self.steady.parameters.tobytes() == self.restarted.parameters.tobytes()
+        one, two = self.steady.snapshot, self.restarted.snapshot
+        for left, right in zip(
+            (one.parameters, *one.memory), (two.parameters, *two.memory), strict=True
+        ):
+            assert left.tobytes() == right.tobytes()
         assert self.steady.received_slots == self.restarted.received_slots
 
 
 CrashAnywhere.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
 test_a_restart_at_any_point_gives_the_same_bits = CrashAnywhere.TestCase
+
+
+def test_a_snapshot_that_lost_its_memory_is_refused():
+    run = a_run(strategy="fed_adam")
+    bare = Snapshot(3, run.initial_parameters())
+    with pytest.raises(InvalidInput, match="fed_adam goes on with 2 memory vectors of its server"):
+        Ledger.restore(StoredRun(run, False, bare, [], (), {}))
 
 
 def test_a_journal_with_a_gap_is_refused():

@@ -148,6 +148,19 @@ def test_a_snapshot_replaces_what_led_to_it(journal):
     assert stored.remembered == {f"a-{number}-0-0": (number, 0) for number in kept}
 
 
+@pytest.mark.parametrize("vectors", [0, 1, 2])
+def test_memory_comes_back_bit_for_bit_with_its_snapshot(journal, vectors):
+    journal.create("a", RUN, INITIAL)
+    random = np.random.default_rng(0)
+    memory = tuple(random.normal(size=(vectors, len(START))).astype(np.float32))
+    journal.snapshot("a", Snapshot(5, model(5), TOTALS, memory), ended=False)
+    found = journal.load("a").snapshot
+    assert [vector.tobytes() for vector in found.memory] == [m.tobytes() for m in memory]
+    assert all(vector.dtype == np.float32 for vector in found.memory)
+    journal.snapshot("a", Snapshot(9, model(9), TOTALS, memory[:1]), ended=False)
+    assert len(journal.load("a").snapshot.memory) == min(vectors, 1)
+
+
 def test_version_0_and_the_newest_snapshot_are_kept(journal):
     journal.create("a", RUN, INITIAL)
     journal.snapshot("a", Snapshot(5, model(5), TOTALS), ended=False)
@@ -190,6 +203,32 @@ def test_what_is_stored_outlives_the_journal_object(tmp_path):
     second = open_journal(tmp_path)
     assert same(second.load("a").updates, [entry(0).update])
     second.close()
+
+
+def test_a_damaged_memory_is_named(disk):
+    disk.create("a", RUN, INITIAL)
+    disk.snapshot("a", Snapshot(5, model(5), TOTALS, (model(1),)), ended=False)
+    disk._writer.exec_driver_sql("UPDATE snapshots SET memory = substr(memory, 2)")
+    disk._writer.commit()
+    with pytest.raises(StorageFailed, match="run a has a damaged snapshot; restore"):
+        disk.load("a")
+
+
+def test_a_database_from_before_there_was_memory_goes_on(tmp_path):
+    old = open_journal(tmp_path)
+    old.create("a", RUN, INITIAL)
+    old.snapshot("a", Snapshot(5, model(5), TOTALS), ended=False)
+    for statement in (
+        "ALTER TABLE snapshots DROP COLUMN memory",
+        "UPDATE alembic_version SET version_num = '0001'",
+    ):
+        old._writer.exec_driver_sql(statement)
+    old._writer.commit()
+    old.close()
+    new = open_journal(tmp_path)
+    found = new.load("a").snapshot
+    assert (found.version, found.parameters.tobytes(), found.memory) == (5, model(5).tobytes(), ())
+    new.close()
 
 
 def test_tables_and_migrations_agree(tmp_path):

@@ -14,6 +14,7 @@ from tinyfleet.run import make_run, training_samples
 from tinyfleet.simulation import simulate
 from tinyfleet.simulation.federation import MAX_DIVERGED_ROUNDS
 from tinyfleet.strategies import STRATEGIES, Update
+from tinyfleet.strategies.server import initial_state, next_state
 from tinyfleet.tasks import make_task
 
 SINE = make_task("sine", {})
@@ -38,6 +39,7 @@ def by_hand(run):
         run.make_strategy(),
         run.initial_parameters(),
     )
+    state = initial_state(strategy, model)
     initial, shared = model, slice(0, shared_count(run))
     for index in range(run.rounds):
         plan, updates = strategy.plan(index), []
@@ -55,7 +57,8 @@ def by_hand(run):
             delta = np.zeros_like(model)
             delta[shared] = change
             updates.append(Update(slot, delta, plan.samples))
-        model = strategy.apply(model, updates, index)
+        state = next_state(strategy, state, updates, index)
+        model = state.parameters
     return model
 
 
@@ -136,15 +139,26 @@ def test_each_round_is_reported_with_its_model():
     assert not np.array_equal(reports[0].parameters, reports[1].parameters)
 
 
-def test_going_on_from_any_version_ends_in_the_same_parameters():
+@pytest.mark.parametrize("strategy", ["tiny_reptile", "fed_adam"])
+def test_going_on_from_any_version_ends_in_the_same_parameters(strategy):
     reports = []
-    run = run_of(rounds=5)
+    run = run_of(strategy, rounds=5)
+    slots = run.make_strategy().agents_per_round
     learner = make_learner(run.model)
     whole = simulate(run, SINE, learner, reports.append)
     for report in reports:
-        rest = simulate(run, SINE, learner, None, report.parameters, report.version)
+        kept = (report.parameters, report.version, report.memory)
+        rest = simulate(run, SINE, learner, None, *kept)
         assert np.array_equal(rest.parameters, whole.parameters)
-        assert rest.samples == (5 - report.version) * 8
+        assert rest.samples == (5 - report.version) * 8 * slots
+
+
+def test_a_rule_that_remembers_does_not_go_on_without_its_memory():
+    reports = []
+    run = run_of("fed_adam", rounds=3)
+    simulate(run, SINE, make_learner(run.model), reports.append)
+    with pytest.raises(InvalidInput, match="fed_adam goes on with 2 memory vectors of its server"):
+        simulate(run, SINE, make_learner(run.model), None, reports[0].parameters, 1)
 
 
 def test_an_interrupted_run_can_go_on_from_its_last_report():

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from tinyfleet.errors import InvalidInput
 from tinyfleet.strategies import STRATEGIES, Phase, TrainingPlan, Update, make_strategy
 from tinyfleet.strategies.base import annealed, default_of, mean_delta, options_of
+from tinyfleet.strategies.server import initial_state, next_state
 
 LAYERS = ("conv2d_1", "dense_1", "dense_2")
 
@@ -71,7 +72,7 @@ def test_apply_makes_a_new_float32_model(name):
     given_updates = [
         Update(slot, vector(0.1, 0.2, 0.3), 5) for slot in range(strategy.agents_per_round)
     ]
-    new = strategy.apply(model, given_updates, 0)
+    new = next_state(strategy, initial_state(strategy, model), given_updates, 0).parameters
     assert new.dtype == np.float32
     assert not np.shares_memory(new, model)
     assert model.tolist() == [1.0, 2.0, 3.0]
