@@ -101,7 +101,13 @@ def plan_to_message(plan: TrainingPlan) -> model_pb2.TrainingPlan:
     ]
     upload = None if plan.upload == EVERYTHING else _upload_to_message(plan.upload)
     download = None if plan.download == AS_IT_IS else _download_to_message(plan.download)
-    return model_pb2.TrainingPlan(phases=phases, local=plan.local, upload=upload, download=download)
+    return model_pb2.TrainingPlan(
+        phases=phases,
+        local=plan.local,
+        upload=upload,
+        download=download,
+        counted_from=plan.counted_from,
+    )
 
 
 def plan_from_message(message: model_pb2.TrainingPlan) -> TrainingPlan:
@@ -120,6 +126,7 @@ def plan_from_message(message: model_pb2.TrainingPlan) -> TrainingPlan:
         tuple(message.local),
         _upload_from_message(message.upload) if message.HasField("upload") else EVERYTHING,
         _download_from_message(message.download) if message.HasField("download") else AS_IT_IS,
+        counted_from=message.counted_from,
     )
 
 

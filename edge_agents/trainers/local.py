@@ -11,9 +11,8 @@ import numpy as np
 
 from edge_agents.trainers.protocol import Draw, Outcome
 from edge_agents.trainers.thread import WorkThread
-from tinyfleet.learner.protocol import Learner, run_plan
+from tinyfleet.learner.protocol import Learner, learn_by_plan
 from tinyfleet.model.spec import Parameters
-from tinyfleet.strategies.base import delta_of
 from tinyfleet.strategies.plan import TrainingPlan
 
 INLINE_S = 0.001
@@ -49,12 +48,10 @@ class LocalTrainer:
     def _train(self, start: Parameters, plan: TrainingPlan, draw: Draw) -> Outcome:
         called = self._timer()
         samples = draw(plan.samples)
-        trained = start.copy()
         begun = self._timer()
-        done = run_plan(self._learner, trained, samples, plan)
+        delta, done = learn_by_plan(self._learner, start, samples, plan)
         ended = self._timer()
         self._seconds_per_step = (ended - called) / _steps(plan)
-        delta = delta_of(trained, start, done.finite)
         if delta is None:
             return Outcome(_NOTHING, 0.0, ended - begun, diverged=True)
         return Outcome(delta, done.loss, ended - begun, diverged=False)

@@ -63,8 +63,8 @@ class McuTrainer:
             training = await self._board.use(lambda device: self._on(device, start, plan, parts))
         except BoardGone as gone:
             raise NotNow(f"the board is gone: {gone}") from None
-        trained, done, seconds = training
-        delta = delta_of(trained, start, done.finite)
+        trained, counted, done, seconds = training
+        delta = delta_of(trained, counted, done.finite)
         if delta is None:
             return Outcome(_NOTHING, 0.0, seconds, diverged=True)
         return Outcome(delta, done.loss, seconds, diverged=False)
@@ -81,19 +81,24 @@ class McuTrainer:
 
     async def _on(
         self, device: Device, start: Parameters, plan: TrainingPlan, parts: list[Part]
-    ) -> tuple[Parameters, Trained, float]:
-        """Parameters, loss and busy seconds of the whole plan; nothing of an earlier try counts."""
+    ) -> tuple[Parameters, Parameters, Trained, float]:
+        """Parameters, those from which their change counts, loss and busy seconds of the plan.
+
+        Nothing of an earlier try counts.
+        """
         await device.configure(
             self._spec, gradient=needs_gradient(plan), stored_samples=stored_samples(plan)
         )
         await device.write_parameters(start)
-        total, seconds = PlanTotal(), 0.0
-        for phase, samples in parts:
+        total, seconds, counted = PlanTotal(), 0.0, start
+        for index, (phase, samples) in enumerate(parts):
+            if index and index == plan.counted_from:
+                counted = await device.read_parameters()
             if isinstance(samples, int):
                 done = await device.train_on_sensor(phase, samples)
             else:
                 done = await device.train(phase, samples)
             seconds += device.busy_seconds
             if not total.add(phase, done):
-                return _NOTHING, total.trained(), seconds
-        return await device.read_parameters(), total.trained(), seconds
+                return _NOTHING, counted, total.trained(), seconds
+        return await device.read_parameters(), counted, total.trained(), seconds

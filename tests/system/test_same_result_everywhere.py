@@ -12,7 +12,16 @@ def sha_of(result_of):
     return lambda *arguments: result_of(*arguments)["parameters_sha256"]
 
 
-STRATEGIES = ["tiny_reptile", "reptile", "fed_avg", "fed_sgd", "tiny_meta_fed"]
+STRATEGIES = [
+    "tiny_reptile",
+    "reptile",
+    "fed_avg",
+    "fed_sgd",
+    "tiny_meta_fed",
+    "tiny_ol",
+    "per_fed_avg",
+    "fed_yogi",
+]
 WHOLE_STARTS = ("--set=changes_only=false",)
 SMALL_UPDATES = tuple(
     f"--set={option}"
@@ -27,6 +36,7 @@ SMALL_STARTS = (*SMALL_UPDATES, "--set=down_precision=int8")
         *((strategy, ()) for strategy in STRATEGIES if strategy != "tiny_meta_fed"),
         ("tiny_meta_fed", WHOLE_STARTS),
         ("tiny_meta_fed", (*SMALL_STARTS, *WHOLE_STARTS)),
+        ("fed_adam", ("--set=combine=krum", "--set=byzantine=2")),
     ],
 )
 def test_a_fleet_ends_where_the_simulator_ends(result_of, strategy, options):

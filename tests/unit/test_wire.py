@@ -96,17 +96,21 @@ def phases(draw):
     )
 
 
-def plans():
-    return st.builds(
+@st.composite
+def plans(draw):
+    stretches = tuple(draw(st.lists(phases(), min_size=1, max_size=8)))
+    plan = st.builds(
         TrainingPlan,
-        st.lists(phases(), min_size=1, max_size=8).map(tuple),
+        st.just(stretches),
         st.lists(st.text(min_size=1, max_size=9), max_size=3).map(tuple),
         st.builds(
             Upload,
             st.floats(0, 1, exclude_min=True),
             st.sampled_from(("float32", "float16", "int8")),
         ),
+        counted_from=st.integers(0, len(stretches) - 1),
     )
+    return draw(plan)
 
 
 @given(plan=plans())
@@ -261,6 +265,14 @@ def test_a_download_of_no_known_precision_is_refused(precision):
     plan = model_pb2.TrainingPlan(phases=[model_pb2.Phase(samples=1, rate=0.5)], download=download)
     with pytest.raises(InvalidInput, match=r"download\.precision is not set"):
         plan_from_message(plan)
+
+
+def test_a_change_counted_from_no_phase_is_refused():
+    phase = model_pb2.Phase(samples=1, rate=0.5)
+    for counted_from in (1, 2**32 - 1):
+        message = model_pb2.TrainingPlan(phases=[phase], counted_from=counted_from)
+        with pytest.raises(InvalidInput, match="counted_from of a plan must be 0 to 0, got"):
+            plan_from_message(message)
 
 
 def test_a_plan_without_phases_is_refused():

@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from tinyfleet.errors import InvalidInput
 from tinyfleet.model.spec import ModelSpec, Parameters
+from tinyfleet.strategies.base import delta_of
 from tinyfleet.strategies.plan import Phase, TrainingPlan
 
 Floats = npt.NDArray[np.float32]
@@ -92,6 +93,24 @@ def run_plan(
         if not done.add(phase, learner.train(parameters, part, phase)):
             break
     return done.trained()
+
+
+def learn_by_plan(
+    learner: Learner, start: Parameters, samples: Samples, plan: TrainingPlan
+) -> tuple[Parameters | None, Trained]:
+    """What counts of the change that `plan` makes to `start`, which stays as it is.
+
+    `(parameter_count,) float32`; None when the training diverged, see `delta_of`. Raises
+    InvalidInput when there are not exactly `plan.samples` samples.
+    """
+    trained, done, counted = start.copy(), PlanTotal(), start
+    for index, (phase, part) in enumerate(parts_of(plan, samples)):
+        if index and index == plan.counted_from:
+            counted = trained.copy()
+        if not done.add(phase, learner.train(trained, part, phase)):
+            break
+    total = done.trained()
+    return delta_of(trained, counted, total.finite), total
 
 
 def parts_of(plan: TrainingPlan, samples: Samples) -> list[tuple[Phase, Samples]]:

@@ -15,12 +15,12 @@ import numpy as np
 
 from tinyfleet.errors import Diverged, InvalidInput
 from tinyfleet.exchange import Exchange, exchange_of
-from tinyfleet.learner.protocol import Learner, run_plan
+from tinyfleet.learner.protocol import Learner, learn_by_plan
 from tinyfleet.model.spec import Parameters
 from tinyfleet.run import RunSpec, training_samples
 from tinyfleet.simulation.devices import ServedDevices
 from tinyfleet.strategies import Strategy, TrainingPlan, Update
-from tinyfleet.strategies.base import Memory, delta_of
+from tinyfleet.strategies.base import Memory
 from tinyfleet.strategies.server import ServerState, next_state, state_at
 from tinyfleet.tasks.base import Task
 
@@ -150,9 +150,7 @@ def _train_slot(
     start: Parameters,
 ) -> _SlotResult:
     samples = training_samples(task, seed, round, slot, plan.samples)
-    trained = start.copy()
-    done = run_plan(learner, trained, samples, plan)
-    delta = delta_of(trained, start, done.finite)
+    delta, done = learn_by_plan(learner, start, samples, plan)
     if delta is None:
         return _SlotResult(Update(slot, np.zeros_like(start), plan.samples), 0, math.nan, False)
     encoded = exchange.encode(delta, seed, round, slot)

@@ -111,16 +111,19 @@ class TrainingPlan:
 
     local: names of the layers that never leave the device: they are neither sent to it nor back,
     and begin each round as the run's seeded initialization. upload: what of the change goes back.
-    download: what goes down.
+    download: what goes down. counted_from: the phase from whose beginning on the change is counted, 0
+    to phases - 1: what the phases before it change is trained on, and is no part of what goes back.
     """
 
     phases: tuple[Phase, ...]
     local: tuple[str, ...] = ()
     upload: Upload = EVERYTHING
     download: Download = AS_IT_IS
+    counted_from: int = 0
 
     def __post_init__(self) -> None:
         _in_range("phases of a plan", len(self.phases), 1, MAX_PHASES)
+        _in_range("counted_from of a plan", self.counted_from, 0, len(self.phases) - 1)
 
     @property
     def samples(self) -> int:

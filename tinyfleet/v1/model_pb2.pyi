@@ -119,16 +119,18 @@ class Tanh(_message.Message):
     def __init__(self) -> None: ...
 
 class TrainingPlan(_message.Message):
-    __slots__ = ("phases", "local", "upload", "download")
+    __slots__ = ("phases", "local", "upload", "download", "counted_from")
     PHASES_FIELD_NUMBER: _ClassVar[int]
     LOCAL_FIELD_NUMBER: _ClassVar[int]
     UPLOAD_FIELD_NUMBER: _ClassVar[int]
     DOWNLOAD_FIELD_NUMBER: _ClassVar[int]
+    COUNTED_FROM_FIELD_NUMBER: _ClassVar[int]
     phases: _containers.RepeatedCompositeFieldContainer[Phase]
     local: _containers.RepeatedScalarFieldContainer[str]
     upload: Upload
     download: Download
-    def __init__(self, phases: _Optional[_Iterable[_Union[Phase, _Mapping]]] = ..., local: _Optional[_Iterable[str]] = ..., upload: _Optional[_Union[Upload, _Mapping]] = ..., download: _Optional[_Union[Download, _Mapping]] = ...) -> None: ...
+    counted_from: int
+    def __init__(self, phases: _Optional[_Iterable[_Union[Phase, _Mapping]]] = ..., local: _Optional[_Iterable[str]] = ..., upload: _Optional[_Union[Upload, _Mapping]] = ..., download: _Optional[_Union[Download, _Mapping]] = ..., counted_from: _Optional[int] = ...) -> None: ...
 
 class Upload(_message.Message):
     __slots__ = ("fraction", "precision")

@@ -31,6 +31,7 @@ ALL_KINDS = TrainingPlan(
         Phase(samples=9, rate=0.01, batch_size=2, passes=2),
     )
 )
+LATE = TrainingPlan(ALL_KINDS.phases, counted_from=2)
 DRAW = SlotSamples(TaskSource(TASK, SPEC.seed), SPEC.seed, 4, 2)
 
 
@@ -47,9 +48,13 @@ async def trained_on(
 
 
 def expected(plan: TrainingPlan) -> Outcome:
-    trained = START.copy()
-    done = run_plan(make_learner(SPEC.model), trained, DRAW(plan.samples), plan)
-    return Outcome(trained - START, done.loss, 0.5 * len(plan.phases), diverged=False)
+    trained, learner, samples = START.copy(), make_learner(SPEC.model), DRAW(plan.samples)
+    done = run_plan(learner, trained, samples, plan)
+    counted, before = START.copy(), plan.phases[: plan.counted_from]
+    if before:
+        adapt = TrainingPlan(before)
+        run_plan(learner, counted, samples[: adapt.samples], adapt)
+    return Outcome(trained - counted, done.loss, 0.5 * len(plan.phases), diverged=False)
 
 
 def assert_same(one: Outcome, other: Outcome) -> None:
@@ -64,7 +69,7 @@ async def _start_stays() -> AsyncIterator[None]:
     assert np.array_equal(START, before)
 
 
-@pytest.mark.parametrize("plan", [ONLINE, ALL_KINDS])
+@pytest.mark.parametrize("plan", [ONLINE, ALL_KINDS, LATE])
 async def test_outcome_has_the_bits_of_the_host(plan: TrainingPlan) -> None:
     assert_same(await trained_on(Bench(), plan), expected(plan))
 
@@ -76,6 +81,14 @@ async def test_failure_at_any_point_does_not_change_the_outcome(call: int, failu
     assert_same(await trained_on(bench, ALL_KINDS), expected(ALL_KINDS))
     assert len(bench.opened) == 2
     assert bench.calls[call:] == ["configure", "write", *["train"] * 4, "read"]
+
+
+@pytest.mark.parametrize("call", range(1, 9))
+async def test_failure_around_where_the_change_counts_does_not_change_it(call: int) -> None:
+    bench = Bench(fail_at={call: "restarted"})
+    assert_same(await trained_on(bench, LATE), expected(LATE))
+    again = ["configure", "write", "train", "train", "read", "train", "train", "read"]
+    assert bench.calls[call:] == again
 
 
 async def test_samples_are_drawn_once_however_often_the_board_fails() -> None:

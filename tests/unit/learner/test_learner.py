@@ -10,7 +10,7 @@ from networks import NETWORKS, draw_parameters, draw_samples
 from tinyfleet import learner as learners
 from tinyfleet.errors import DoesNotFit, InvalidInput
 from tinyfleet.learner import NativeLearner, make_learner, native, run_plan
-from tinyfleet.learner.protocol import Samples
+from tinyfleet.learner.protocol import Samples, learn_by_plan
 from tinyfleet.learner.reference import ReferenceLearner
 from tinyfleet.strategies.plan import Phase, TrainingPlan
 
@@ -61,6 +61,23 @@ def test_a_plan_runs_its_phases_on_consecutive_samples(seed):
     assert done.updates == first.updates + second.updates == 3 + 2 * 3
     assert done.loss == pytest.approx((3 * first.loss + 12 * second.loss) / 15)
     assert done.finite
+
+
+@pytest.mark.parametrize("counted_from", [0, 1, 2])
+def test_a_change_counts_from_the_phase_that_the_plan_names(counted_from, seed):
+    phases = (Phase(3, 0.1), Phase(2, 0.05, 2), Phase(2, 0.1))
+    samples, start = draw_samples(MLP, 7, seed), draw_parameters(MLP, seed)
+    learner, before, plan = ReferenceLearner(MLP), start.copy(), TrainingPlan(phases)
+    states, first = [start], 0
+    for phase in phases:
+        states.append(states[-1].copy())
+        learner.train(states[-1], samples[first : first + phase.samples], phase)
+        first += phase.samples
+    counting = TrainingPlan(phases, counted_from=counted_from)
+    delta, done = learn_by_plan(learner, start, samples, counting)
+    assert (delta == states[-1] - states[counted_from]).all()
+    assert done == run_plan(learner, before.copy(), samples, plan)
+    assert (start == before).all()
 
 
 def test_a_plan_with_another_number_of_samples_is_refused(seed):

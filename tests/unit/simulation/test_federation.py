@@ -7,7 +7,7 @@ import pytest
 
 from tinyfleet.codec.selected import decode_update, encode_selected
 from tinyfleet.errors import Diverged, InvalidInput
-from tinyfleet.learner import make_learner, run_plan
+from tinyfleet.learner import make_learner
 from tinyfleet.model.spec import parameters_sha256
 from tinyfleet.randomness import Purpose, RandomStream
 from tinyfleet.run import make_run, training_samples
@@ -25,11 +25,24 @@ def run_of(strategy="tiny_reptile", rounds=6, **options):
     return make_run(SINE, strategy, rounds, 1, "mlp_32", SMALL | options)
 
 
-def shared_count(run):
-    """How many parameters come before the first local layer: local ones are the last."""
-    local = run.make_strategy().plan(0).local
-    starts = [placed.start for placed in run.model.placed if placed.name in local]
-    return min(starts, default=run.model.parameter_count)
+def shared_by(run):
+    """For each parameter whether it travels."""
+    local, shared = run.make_strategy().plan(0).local, np.ones(run.model.parameter_count, bool)
+    for placed in run.model.placed:
+        if placed.name in local:
+            shared[placed.start : placed.stop] = False
+    return shared
+
+
+def change_by(learner, model, samples, plan):
+    """The change from the phase on from which the plan counts it."""
+    trained, counted, first = model.copy(), model, 0
+    for number, phase in enumerate(plan.phases):
+        if number == plan.counted_from:
+            counted = trained.copy()
+        learner.train(trained, samples[first : first + phase.samples], phase)
+        first += phase.samples
+    return trained - counted
 
 
 def by_hand(run):
@@ -40,15 +53,13 @@ def by_hand(run):
         run.initial_parameters(),
     )
     state = initial_state(strategy, model)
-    initial, shared = model, slice(0, shared_count(run))
+    initial, shared = model, shared_by(run)
     for index in range(run.rounds):
         plan, updates = strategy.plan(index), []
         for slot in range(strategy.agents_per_round):
-            trained = model.copy()
             samples = training_samples(SINE, run.seed, index, slot, plan.samples)
-            run_plan(learner, trained, samples, plan)
-            assert np.array_equal(model[shared.stop :], initial[shared.stop :])
-            change = (trained - model)[shared]
+            assert np.array_equal(model[~shared], initial[~shared])
+            change = change_by(learner, model, samples, plan)[shared]
             noise = RandomStream(run.seed, Purpose.UPLOAD, index, slot)
             if not plan.upload.dense:
                 upload = plan.upload
@@ -89,7 +100,12 @@ def test_a_second_run_ends_in_the_same_parameters():
 
 @pytest.mark.parametrize(
     ("strategy", "options"),
-    [("tiny_reptile", {}), ("tiny_meta_fed", {"local_layers": 1}), ("tiny_meta_fed", ROUNDED)],
+    [
+        ("tiny_reptile", {}),
+        ("tiny_meta_fed", {"local_layers": 1}),
+        ("tiny_meta_fed", ROUNDED),
+        ("per_fed_avg", {"adapt_passes": 2}),
+    ],
 )
 def test_every_engine_ends_in_the_same_parameters(strategy, options):
     run = run_of(strategy, rounds=3, **options)
@@ -114,6 +130,24 @@ def test_only_what_is_shared_and_changed_most_is_sent():
     assert result.bytes_down == 4 * 4 * shared
     assert 4 * 4 * 0.1 * shared <= result.bytes_up <= 4 * (4 * 0.1 * shared + shared / 8 + 12)
     assert result.samples == 4 * (10 + 8)
+
+
+def test_only_the_head_of_tiny_ol_learns_and_travels():
+    run = run_of("tiny_ol", rounds=4)
+    result = simulate(run, SINE, make_learner(run.model))
+    head = 33  # the last layer of mlp_32 is 32 x 1 and a bias
+    assert result.bytes_down == result.bytes_up == 4 * 4 * head
+    moved = result.parameters != run.initial_parameters()
+    assert not moved[:-head].any()
+    assert moved[-head:].sum() > head / 2  # the others hang on ReLUs that stay at zero
+
+
+def test_tiny_ol_without_a_body_is_tiny_reptile():
+    runs = [run_of("tiny_ol", head_layers=3, outer_rate=0.5), run_of(outer_rate=0.5)]
+    hashes = {
+        parameters_sha256(simulate(run, SINE, make_learner(run.model)).parameters) for run in runs
+    }
+    assert len(hashes) == 1
 
 
 def test_tiny_meta_fed_without_any_of_it_is_tiny_reptile():

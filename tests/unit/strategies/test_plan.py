@@ -45,6 +45,12 @@ def test_phases_out_of_range_are_refused(options, message):
         Phase(**({"samples": 10, "rate": 0.1} | options))
 
 
+@pytest.mark.parametrize("counted_from", [-1, 2, 2**32])
+def test_the_change_is_counted_from_one_of_the_phases(counted_from):
+    with pytest.raises(InvalidInput, match="counted_from of a plan must be 0 to 1, got"):
+        TrainingPlan((Phase(1, 0.1),) * 2, counted_from=counted_from)
+
+
 @pytest.mark.parametrize("count", [0, 9])
 def test_a_plan_has_one_to_eight_phases(count):
     with pytest.raises(InvalidInput, match="phases of a plan must be 1 to 8"):
