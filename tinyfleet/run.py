@@ -11,14 +11,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from tinyfleet.errors import InvalidInput, unknown_name
+from tinyfleet.errors import InvalidInput
 from tinyfleet.learner.protocol import Samples
 from tinyfleet.model.builtin import builtin_model
 from tinyfleet.model.initialization import initial_parameters
 from tinyfleet.model.layers import Shape
 from tinyfleet.model.spec import ModelSpec, Parameters
 from tinyfleet.randomness import Purpose, RandomStream
-from tinyfleet.strategies import STRATEGIES, Strategy, make_strategy
+from tinyfleet.strategies import Strategy, find_strategy, make_strategy
 from tinyfleet.strategies.base import MAX_ROUNDS, options_of
 from tinyfleet.tasks.base import Task, TaskOutline
 
@@ -75,9 +75,7 @@ def make_run(
 
     model: a spec, the name of a built-in model, or None for the task's default.
     """
-    if strategy not in STRATEGIES:
-        raise unknown_name("strategy", strategy, STRATEGIES)
-    known = options_of(STRATEGIES[strategy])
+    known = options_of(find_strategy(strategy))
     options = {name: entry.default for name, entry in known.items()}
     options |= task.recommended.get(strategy, {})
     options |= strategy_options or {}

@@ -23,7 +23,7 @@ def test_a_run_takes_the_task_s_model_and_options_where_none_are_given():
 def test_every_option_of_a_run_is_explicit():
     run = make_run(SINE, "reptile", 10, 1)
     names = {"agents_per_round", "samples", "batch_size", "passes", "inner_rate", "outer_rate"}
-    assert set(run.strategy_options) == names
+    assert set(run.strategy_options) == names | {"combine", "byzantine"}
 
 
 def test_the_user_s_options_win():

@@ -40,7 +40,7 @@ from tinyfleet.errors import InvalidInput, one_line, unknown_name
 from tinyfleet.evaluation import EvaluationSettings
 from tinyfleet.run import MAX_SEED
 from tinyfleet.simulation.devices import MAX_DEVICES
-from tinyfleet.strategies import STRATEGIES
+from tinyfleet.strategies import strategy_names
 from tinyfleet.strategies.base import MAX_ROUNDS
 
 BASELINES = {
@@ -80,7 +80,7 @@ _ADAPT_KEYS = ("passes", "rate", "last_layers")
 class Contender:
     """One strategy with its options: a row of the table.
 
-    strategy: a name of `STRATEGIES`, or a baseline. rounds: 0 for `local`. devices: how many take
+    strategy: its name, or a baseline. rounds: 0 for `local`. devices: how many take
     turns in its slots, None: each slot has a new one. adapt: evaluation settings in which it
     differs from the experiment's, so that each may have what suits it.
     """
@@ -184,8 +184,9 @@ def _contenders(
 def _contender(entry: Any, rounds: int, every: int, devices: int | None) -> Contender:
     _check_keys("a strategy", entry, _STRATEGY_KEYS, ("strategy",))
     strategy = _text("strategy", entry["strategy"], MAX_TEXT)
-    if strategy not in STRATEGIES and strategy not in BASELINES:
-        raise unknown_name("strategy", strategy, [*STRATEGIES, *BASELINES])
+    known = [*strategy_names(), *BASELINES]
+    if strategy not in known:
+        raise unknown_name("strategy", strategy, known)
     own = _whole("rounds of a strategy", entry.get("rounds", rounds), 1, MAX_ROUNDS)
     options = _options(f"options of {strategy}", entry.get("options", {}))
     if strategy in BASELINES:

@@ -1,26 +1,22 @@
 """Tasks that an operator writes: Python files named by the variable TINYFLEET_TASKS.
 
-A run names its task; it never carries code. A process loads code only from the files that its own
-environment names, so nothing that comes over the network can make it run anything. Every process
-that makes the task needs the same variable: the command, the coordinator and the agents.
-docs/guides/bring-a-task.md shows one.
+Every process that makes the task needs the same variable: the command, the coordinator and the
+agents. docs/guides/bring-a-task.md shows one.
 """
 
 from __future__ import annotations
 
-import functools
-import importlib.util
 import inspect
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, ClassVar
 
-from tinyfleet.errors import InvalidInput, one_line, unknown_name
+from tinyfleet.errors import InvalidInput, unknown_name
 from tinyfleet.learner.protocol import Samples
 from tinyfleet.model.layers import Shape
 from tinyfleet.model.spec import LOSSES
+from tinyfleet.own_code import OwnCode, told
 from tinyfleet.randomness import RandomStream
 from tinyfleet.tasks.base import FewShotProblem, TrainingClasses
 
@@ -59,7 +55,7 @@ class OwnTask:
 
 def own_tasks() -> Mapping[str, type[OwnTask]]:
     """The tasks of the files that TINYFLEET_TASKS names, by name; raises InvalidInput."""
-    return _load_all(os.environ.get(VARIABLE, ""))
+    return _OWN.found()
 
 
 def make_own(task: type[OwnTask], options: Mapping[str, Any], data: Path | None) -> OwnTask:
@@ -73,42 +69,16 @@ def make_own(task: type[OwnTask], options: Mapping[str, Any], data: Path | None)
     except InvalidInput:
         raise
     except Exception as error:  # noqa: BLE001 - the file is somebody's own: its faults get one line
-        raise InvalidInput(f"task '{task.name}' cannot be made: {_told(error)}") from None
+        raise InvalidInput(f"task '{task.name}' cannot be made: {told(error)}") from None
     if made.loss not in LOSSES:
         raise unknown_name("loss", str(made.loss), LOSSES)
     return made
 
 
-@functools.cache
-def _load_all(paths: str) -> Mapping[str, type[OwnTask]]:
-    found: dict[str, type[OwnTask]] = {}
-    for path in filter(None, paths.split(os.pathsep)):
-        task = _load(Path(path))
-        if task.name in found:
-            raise InvalidInput(f"{VARIABLE}: two files have a task '{task.name}'")
-        found[task.name] = task
-    return MappingProxyType(found)
+def _objection(made: Any) -> str:
+    if isinstance(made, type) and issubclass(made, OwnTask):
+        return ""
+    return "must say TASK = its class, derived from OwnTask"
 
 
-def _load(path: Path) -> type[OwnTask]:
-    """The class that the file calls TASK."""
-    if path.suffix != ".py" or not path.is_file():
-        raise InvalidInput(f"{VARIABLE}: no Python file {path}")
-    spec = importlib.util.spec_from_file_location(f"tinyfleet_task_{path.stem}", path)
-    if spec is None or spec.loader is None:
-        raise InvalidInput(f"{VARIABLE}: {path} cannot be loaded")
-    module = importlib.util.module_from_spec(spec)
-    try:
-        spec.loader.exec_module(module)
-    except Exception as error:  # noqa: BLE001 - as above
-        raise InvalidInput(f"{VARIABLE}: {path}: {_told(error)}") from None
-    task = getattr(module, "TASK", None)
-    if not (isinstance(task, type) and issubclass(task, OwnTask)):
-        raise InvalidInput(f"{VARIABLE}: {path} must say TASK = its class, derived from OwnTask")
-    if not (str(task.name).isidentifier() and len(task.name) <= 64):
-        raise InvalidInput(f"{VARIABLE}: {path}: a task's name is a word of at most 64 characters")
-    return task
-
-
-def _told(error: Exception) -> str:
-    return one_line(" ".join(f"{type(error).__name__}: {error}".split()))
+_OWN = OwnCode(VARIABLE, "task", "TASK", _objection)
