@@ -21,7 +21,7 @@ from tinyfleet.model.spec import ModelSpec, Parameters
 from tinyfleet.strategies.plan import Phase
 
 HEAD = struct.Struct("<II")
-PHASE = struct.Struct("<QIIIf")  # MUST match phase_t and learner_phase_t
+PHASE = struct.Struct("<QIIIff4x")  # MUST match phase_t and learner_phase_t
 COST = struct.Struct("<III")
 
 
@@ -48,7 +48,7 @@ def case_to_bytes(spec: ModelSpec, parameters: Parameters, samples: Samples, pha
     head = HEAD.pack(len(spec.layers), LOSS_CODES[spec.loss]) + layer_table(spec)
     arrays = (parameters, samples.inputs, samples.targets)
     floats = b"".join(array.astype("<f4").tobytes() for array in arrays)
-    return head + PHASE.pack(mask, *counts, phase.rate) + floats
+    return head + PHASE.pack(mask, *counts, phase.rate, phase.proximal) + floats
 
 
 def train_on_emulated_board(

@@ -96,6 +96,7 @@ def plan_to_message(plan: TrainingPlan) -> model_pb2.TrainingPlan:
             batch_size=phase.batch_size if phase.batch_size > 1 else 0,
             passes=phase.passes if phase.passes > 1 else 0,
             trainable=phase.trainable,
+            proximal=phase.proximal,
         )
         for phase in plan.phases
     ]
@@ -120,6 +121,7 @@ def plan_from_message(message: model_pb2.TrainingPlan) -> TrainingPlan:
                 batch_size=phase.batch_size or 1,
                 passes=phase.passes or 1,
                 trainable=tuple(phase.trainable),
+                proximal=phase.proximal,
             )
             for phase in message.phases
         ),

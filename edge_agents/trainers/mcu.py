@@ -1,7 +1,8 @@
 """Training on an attached board: the host sends parameters and samples, and reads the result.
 
 The host keeps the start and subtracts it by itself: a copy of the parameters would take a fifth of
-what a Cortex-M4 has, and the difference has the same bits wherever it is made.
+what a Cortex-M4 has, and the difference has the same bits wherever it is made. Only a proximal plan
+has the board keep one, to be pulled back to.
 """
 
 from __future__ import annotations
@@ -87,7 +88,10 @@ class McuTrainer:
         Nothing of an earlier try counts.
         """
         await device.configure(
-            self._spec, gradient=needs_gradient(plan), stored_samples=stored_samples(plan)
+            self._spec,
+            keep_start=plan.needs_start,
+            gradient=needs_gradient(plan),
+            stored_samples=stored_samples(plan),
         )
         await device.write_parameters(start)
         total, seconds, counted = PlanTotal(), 0.0, start

@@ -114,9 +114,9 @@ class Device:
     ) -> Configured:
         """Lay the board's memory out for `spec`; does nothing when it is so already.
 
-        keep_start: for `select`; takes the parameters' memory again. gradient: for batches; the
-        same. stored_samples: for phases of several passes. The former model is gone, also when this
-        one is refused. Raises ModelDoesNotFit, DeviceRefused.
+        keep_start: for `select` and for proximal phases; takes the parameters' memory again.
+        gradient: for batches; the same. stored_samples: for phases of several passes. The former
+        model is gone, also when this one is refused. Raises ModelDoesNotFit, DeviceRefused.
         """
         layout = _Layout(spec, keep_start, gradient, stored_samples)
         if self._configured is not None and self._layout == layout:
@@ -257,6 +257,8 @@ class Device:
         model = self._model()
         if phase.batch_size > 1 and not model.gradient:
             raise InvalidInput("to train in batches, configure the board with gradient=True")
+        if phase.proximal and not model.keep_start:
+            raise InvalidInput("for a proximal phase, configure the board with keep_start=True")
         if phase.passes > 1 and model.stored_samples < phase.samples:
             raise InvalidInput(
                 f"several passes over {phase.samples} samples need as many stored_samples,"

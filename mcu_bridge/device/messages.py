@@ -1,4 +1,4 @@
-"""The device protocol's messages, version 1: their layouts, and nothing that waits for a board.
+"""The device protocol's messages, version 2: their layouts, and nothing that waits for a board.
 
 A response is checked in full before any of it is used: its length, that each number is in the range
 that the page gives it, that floats are finite. MUST match docs/formats/device.md and
@@ -16,7 +16,7 @@ from mcu_bridge.errors import BadAnswer, DeviceRefused, ModelDoesNotFit, Status
 from mcu_bridge.sample_encoding import EncodedSamples, InputEncoding, TargetEncoding
 from tinyfleet.strategies.plan import Phase
 
-PROTOCOL_VERSION = 1
+PROTOCOL_VERSION = 2
 
 
 class Command(IntEnum):
@@ -62,7 +62,7 @@ OPENED = struct.Struct("<B3xII")  # WRITE, TRAIN, EVALUATE: next or total, then 
 COMMIT = struct.Struct("<I")
 READ = struct.Struct("<B3xII")
 READING = struct.Struct("<B3xII")
-RUN = struct.Struct("<QIIIfBBBxfI")
+RUN = struct.Struct("<QIIIfBBBxfIf")
 RESULT = struct.Struct("<BB2xIIIIQd")
 SELECT = struct.Struct("<I")
 SELECTED = struct.Struct("<B3xII")
@@ -192,7 +192,7 @@ def run_request(
     source = Source.LINE if encoded else Source.SENSOR
     divisor = encoded.divisor if encoded else 1.0
     counts = (phase.samples, phase.batch_size, phase.passes, phase.rate)
-    return RUN.pack(mask, *counts, source, inputs, targets, divisor, seed)
+    return RUN.pack(mask, *counts, source, inputs, targets, divisor, seed, phase.proximal)
 
 
 def evaluation_request(count: int, encoded: EncodedSamples | None = None, seed: int = 0) -> bytes:

@@ -24,7 +24,10 @@ async def configure(device: Device, case: Case, *, keep_start: bool = False) -> 
     stored = phase.samples if phase.passes > 1 else 0
     gradient = phase.batch_size > 1
     await device.configure(
-        case.spec, keep_start=keep_start, gradient=gradient, stored_samples=stored
+        case.spec,
+        keep_start=keep_start or case.phase.proximal > 0,
+        gradient=gradient,
+        stored_samples=stored,
     )
     await device.write_parameters(case.parameters)
 

@@ -79,6 +79,8 @@ def cases() -> dict[str, Case]:
         "images": case(images, Phase(150, 0.01, passes=2)),
         "images in batches": case(images, Phase(50, 0.05, batch_size=8, passes=2)),
         "images, some layers": case(images, some_layers),
+        "proximal": case(images, Phase(60, 0.05, proximal=3.0)),
+        "proximal, in batches": case(sine, Phase(50, 0.05, 8, 3, proximal=0.5)),
         "pooled": case(pooled_model(), Phase(200, 0.05)),
         "subnormals": subnormal_case(),
     }
@@ -89,7 +91,8 @@ CASES = cases()
 
 def trained_here(case: Case) -> tuple[Trained, Parameters]:
     parameters = case.parameters.copy()
-    return NativeLearner(case.spec).train(parameters, case.samples, case.phase), parameters
+    learner = NativeLearner(case.spec)
+    return learner.train(parameters, case.samples, case.phase, case.parameters), parameters
 
 
 def differing(one: Parameters, other: Parameters) -> int:

@@ -245,6 +245,7 @@ async def test_what_the_board_cannot_do_is_refused_here(device: Device) -> None:
     refused = {
         "gradient=True": Phase(20, 0.02, batch_size=2),
         "stored_samples": Phase(20, 0.02, passes=2),
+        "keep_start=True": Phase(20, 0.02, proximal=0.1),
         "takes 19 samples": Phase(19, 0.02),
     }
     for words, phase in refused.items():

@@ -57,7 +57,9 @@ async def test_a_board_says_what_it_is(device: Device) -> None:
     assert identity.fault is None
 
 
-@pytest.mark.parametrize("name", ["mlp_32 in batches", "images in batches", "pooled", "subnormals"])
+@pytest.mark.parametrize(
+    "name", ["mlp_32 in batches", "images in batches", "proximal", "pooled", "subnormals"]
+)
 async def test_training_has_this_machines_bits(device: Device, name: str) -> None:
     given = CASES[name]
     expected, here = trained_here(given)

@@ -119,12 +119,15 @@ def kill(pid, number=signal.SIGKILL):
 @pytest.mark.parametrize("url", BOTH_KINDS)
 @pytest.mark.parametrize(
     ("strategy", "rounds"),
-    [("tiny_reptile", 20), ("reptile", 3), ("fed_sgd", 3), ("tiny_meta_fed", 20)],
+    [
+        *(("tiny_reptile", 20), ("reptile", 3), ("fed_sgd", 3), ("tiny_meta_fed", 20)),
+        *(("per_fed_avg", 3), ("fed_prox", 3)),
+    ],
 )
 def test_run_on_boards_ends_where_the_simulator_ends(fleet_with, url, strategy, rounds):
     small = {"local_layers": 1, "precision": "int8", "down_precision": "int8"}
-    options = small if strategy == "tiny_meta_fed" else {}
-    task, run = a_run(strategy, rounds, **options)
+    options = {"tiny_meta_fed": small, "fed_prox": {"mu": 5.0}}
+    task, run = a_run(strategy, rounds, **options.get(strategy, {}))
     local = fleet_with([url] * 2)
     with Fleet(local.coordinator) as fleet:
         local.wait_for_agents(fleet)

@@ -36,6 +36,7 @@ SMALL_STARTS = (*SMALL_UPDATES, "--set=down_precision=int8")
         *((strategy, ()) for strategy in STRATEGIES if strategy != "tiny_meta_fed"),
         ("tiny_meta_fed", WHOLE_STARTS),
         ("tiny_meta_fed", (*SMALL_STARTS, *WHOLE_STARTS)),
+        ("fed_prox", ("--set=mu=5",)),
         ("fed_adam", ("--set=combine=krum", "--set=byzantine=2")),
     ],
 )

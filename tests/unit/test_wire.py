@@ -87,12 +87,14 @@ def test_built_in_models_travel(name):
 @st.composite
 def phases(draw):
     samples = draw(st.integers(1, 1_000_000))
+    rate = draw(st.floats(1e-9, 10))
     return Phase(
         samples,
-        draw(st.floats(1e-9, 10)),
+        rate,
         draw(st.integers(1, samples)),
         draw(st.integers(1, 10_000)),
         tuple(draw(st.lists(st.sampled_from(["dense_1", "conv2d_2"]), max_size=2))),
+        draw(st.floats(0, min(1000, 0.99 / rate))),
     )
 
 
@@ -289,6 +291,9 @@ def test_a_plan_without_phases_is_refused():
         {"samples": 1, "rate": 0.1, "batch_size": 2},
         {"samples": 1, "rate": 0.1, "passes": 10_001},
         {"samples": 1_000_001, "rate": 0.1},
+        {"samples": 1, "rate": 0.1, "proximal": -1.0},
+        {"samples": 1, "rate": 0.1, "proximal": math.nan},
+        {"samples": 1, "rate": 1.0, "proximal": 2.0},
     ],
 )
 def test_a_hostile_phase_is_refused(phase):

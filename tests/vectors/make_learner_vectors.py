@@ -86,6 +86,15 @@ CASES: list[tuple[str, str, list[str], tuple[int, int, int], str, tuple[Layer, .
         *("diverges", "A rate far too high: training must stop and say so.", ["diverges"]),
         *((1, 1, 2), MSE, (Dense(4), ReLU(), Dense(1)), Phase(40, 10.0)),
     ),
+    (
+        *("proximal_online", "Each online step is pulled back.", ["online", "proximal"]),
+        *((1, 1, 3), MSE, (Dense(10), ReLU(), Dense(2)), Phase(6, 0.1, 1, 2, proximal=0.75)),
+    ),
+    (
+        *("proximal_batches", "So is each batch's, where it learns.", ["batched", "proximal"]),
+        *((6, 5, 2), CROSS_ENTROPY, CONV),
+        Phase(4, 0.1, 3, 2, ("conv2d_2", "dense_1"), proximal=2.5),
+    ),
 ]
 
 
@@ -114,6 +123,7 @@ def _vector(
 ) -> dict[str, Any]:
     spec, seed = ModelSpec(name, shape, layers, loss), SEED + index
     samples, parameters = _samples(spec, phase.samples, seed), _parameters(spec, seed)
+    start = _parameters(spec, seed + 1000) if phase.proximal else None
     return {
         "id": name,
         "comment": comment,
@@ -126,20 +136,22 @@ def _vector(
             "parameters": _hex(parameters),
             "inputs": [_hex(row) for row in samples.inputs],
             "targets": [_hex(row) for row in samples.targets],
-        },
-        "expected": _expected(spec, parameters, samples, phase),
+        }
+        | ({} if start is None else {"start": _hex(start)}),
+        "expected": _expected(spec, parameters, samples, phase, start),
     }
 
 
 def _expected(
-    spec: ModelSpec, parameters: Floats, samples: Samples, phase: Phase
+    spec: ModelSpec, parameters: Floats, samples: Samples, phase: Phase, start: Floats | None
 ) -> dict[str, Any]:
     learner, trained = ReferenceLearner(spec), parameters.copy()
-    done = learner.train(trained, samples, phase)
+    done = learner.train(trained, samples, phase, start)
     if not done.finite:
         return {"finite": False}
     exact = parameters.astype(np.float64)
-    OracleLearner(spec).train(exact, samples, phase)
+    exact_start = None if start is None else start.astype(np.float64)
+    OracleLearner(spec).train(exact, samples, phase, exact_start)
     # Twelve steps at most, each within a few 1e-7 of the float64 one: 1e-5 tells right from wrong.
     assert np.abs(exact - trained).max() < 1e-5, spec.name
     return {
@@ -174,13 +186,14 @@ def _centred(stream: RandomStream, shape: tuple[int, ...]) -> Floats:
 
 
 def _phase(phase: Phase) -> dict[str, Any]:
-    return {
+    document = {
         "samples": phase.samples,
         "rate": phase.rate.hex(),
         "batch_size": phase.batch_size,
         "passes": phase.passes,
         "trainable": list(phase.trainable),
     }
+    return document | ({"proximal": phase.proximal.hex()} if phase.proximal else {})
 
 
 def _hex(values: Floats) -> list[str]:

@@ -51,7 +51,11 @@ _EXPLAINED = {
 @click.option(
     "--target", metavar="NAME", help=f"Say whether it fits this board: {', '.join(TARGETS)}."
 )
-@click.option("--keep-start", is_flag=True, help="With --target: select the largest changes, too.")
+@click.option(
+    "--keep-start",
+    is_flag=True,
+    help="With --target: select the largest changes, or be pulled back (fed_prox), too.",
+)
 @click.option("--gradient", is_flag=True, help="With --target: learn from batches, too.")
 @click.option(
     "--stored-samples",

@@ -146,7 +146,7 @@ def device_memory(job: Job) -> int:
     plan = job.run.make_strategy().plan(0)
     return board_memory_needed(
         spec,
-        keep_start=_selects(plan),
+        keep_start=plan.needs_start or _selects(plan),
         gradient=needs_gradient(plan),
         stored_samples=stored_samples(plan),
     )

@@ -27,6 +27,8 @@ class MemoryNeed:
     table_bytes: the layer table.
     sample_bytes: one input and its target.
     gradient_bytes: the gradient of a batch, needed only for phases with a batch size above 1.
+    start_bytes: a copy of what training began with and a bit for each parameter, needed only for
+        proximal phases and to select the largest changes.
     """
 
     parameters_bytes: int
@@ -34,6 +36,7 @@ class MemoryNeed:
     table_bytes: int
     sample_bytes: int
     gradient_bytes: int
+    start_bytes: int
 
     @property
     def online_bytes(self) -> int:
@@ -43,11 +46,13 @@ class MemoryNeed:
     def plan_bytes(self, plan: TrainingPlan) -> int:
         """All that `plan` takes, as a device lays it out (command CONFIGURE).
 
-        Online learning's, with a gradient where an update is of several samples, and with the
-        samples of the longest phase that goes over them more than once.
+        Online learning's, with the start where updates are pulled back to it, with a gradient where
+        an update is of several samples, and with the samples of the longest phase that goes over
+        them more than once.
         """
+        start = plan.needs_start * self.start_bytes
         gradient = needs_gradient(plan) * self.gradient_bytes
-        return self.online_bytes + gradient + stored_samples(plan) * self.sample_bytes
+        return self.online_bytes + start + gradient + stored_samples(plan) * self.sample_bytes
 
 
 def needs_gradient(plan: TrainingPlan) -> bool:
@@ -68,6 +73,7 @@ def memory_needed(spec: ModelSpec) -> MemoryNeed:
         table_bytes=len(spec.layers) * LAYER.size,
         sample_bytes=_FLOAT * (spec.inputs + spec.outputs),
         gradient_bytes=spec.parameter_bytes,
+        start_bytes=spec.parameter_bytes + _bitmap_bytes(spec.parameter_count),
     )
 
 
@@ -110,6 +116,11 @@ def _downwards(spec: ModelSpec, lowest: int) -> list[tuple[int, PlacedLayer]]:
     """The layers above `lowest` whose input gradient needs room of its own, last one first."""
     layers = list(enumerate(spec.placed))[:lowest:-1]
     return [(index, placed) for index, placed in layers if placed.layer.kind not in _IN_PLACE]
+
+
+def _bitmap_bytes(count: int) -> int:
+    """A bit for each of `count`, in whole floats."""
+    return -(-count // (8 * _FLOAT)) * _FLOAT
 
 
 def _size(shape: tuple[int, int, int]) -> int:

@@ -23,7 +23,7 @@ from tinyfleet.model.spec import ModelSpec, Parameters
 from tinyfleet.strategies.plan import Phase
 
 LIBRARY = Path(__file__).with_name("_native.so")
-ABI_VERSION = 1  # MUST match LEARNER_ABI_VERSION in learner.h
+ABI_VERSION = 2  # MUST match LEARNER_ABI_VERSION in learner.h
 OK, BAD_LAYER, TOO_LARGE, ARENA_TOO_SMALL, BAD_ARGUMENT, DIVERGED = range(6)
 _ALIGNMENT = 64  # bytes: a cache line, so that vectors of the first output do not straddle two
 
@@ -48,6 +48,7 @@ class PhaseRecord(ctypes.Structure):
         ("batch_size", c_uint32),
         ("passes", c_uint32),
         ("rate", c_float),
+        ("proximal", c_float),
     )
 
 
@@ -62,7 +63,7 @@ _SIGNATURES: dict[str, tuple[object, ...]] = {
     "learner_init": (c_void_p, c_void_p, c_uint32, c_uint32, c_void_p, ctypes.c_size_t),
     "learner_train_phase": (
         *(c_void_p, c_void_p, c_void_p, c_void_p),
-        *(POINTER(PhaseRecord), c_void_p, POINTER(Outcome)),
+        *(POINTER(PhaseRecord), c_void_p, c_void_p, POINTER(Outcome)),
     ),
     "learner_predict_all": (c_void_p, c_void_p, c_void_p, c_uint32, c_void_p),
     "learner_losses_all": (c_void_p, c_void_p, c_void_p, c_void_p, c_uint32, c_void_p),
@@ -135,13 +136,23 @@ class NativeLearner:
         )
         return losses
 
-    def train(self, parameters: Parameters, samples: Samples, phase: Phase) -> Trained:
-        check_phase(self._spec, parameters, samples, phase)
+    def train(
+        self,
+        parameters: Parameters,
+        samples: Samples,
+        phase: Phase,
+        start: Parameters | None = None,
+    ) -> Trained:
+        check_phase(self._spec, parameters, samples, phase, start)
         xs, ts = np.ascontiguousarray(samples.inputs), np.ascontiguousarray(samples.targets)
         outcome = self._outcome
         status = self._library.learner_train_phase(
             *(self._learner, _address(parameters), _address(xs), _address(ts)),
-            *(self._record(phase), self._scratch(phase), outcome),
+            *(
+                self._record(phase),
+                _address(start) if phase.proximal and start is not None else None,
+            ),
+            *(self._scratch(phase), outcome),
         )
         finite = status == OK
         loss = outcome.loss_sum / outcome.losses if finite else float("nan")
@@ -173,7 +184,7 @@ class NativeLearner:
         if phase is not self._phase:
             mask = self._spec.layer_mask(phase.trainable)
             self._phase_record = PhaseRecord(
-                mask, phase.samples, phase.batch_size, phase.passes, phase.rate
+                mask, phase.samples, phase.batch_size, phase.passes, phase.rate, phase.proximal
             )
             self._phase = phase
         return self._phase_record

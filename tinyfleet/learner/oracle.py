@@ -80,8 +80,10 @@ class OracleLearner:
             gradient[placed.start : placed.stop] = np.concatenate([dw.ravel(), db])
         return loss, gradient
 
-    def train(self, parameters: Array, samples: Samples, phase: Phase) -> Trained:
-        """Run `phase`; changes the float64 `parameters` in place."""
+    def train(
+        self, parameters: Array, samples: Samples, phase: Phase, start: Array | None = None
+    ) -> Trained:
+        """Run `phase`; changes the float64 `parameters` in place. start: of a proximal phase."""
         learning = self._learning(phase)
         losses: list[float] = []
         for batch in _batches(samples, phase):
@@ -90,6 +92,8 @@ class OracleLearner:
             losses += [loss for loss, _ in results]
             mean = np.mean([gradient for _, gradient in results], axis=0)
             parameters -= phase.rate * learning * mean
+            if phase.proximal and start is not None:
+                parameters -= phase.rate * phase.proximal * learning * (parameters - start)
             if not np.isfinite(losses).all():
                 break
         finite = bool(np.isfinite(losses).all() and np.isfinite(parameters).all())

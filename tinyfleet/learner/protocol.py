@@ -76,8 +76,17 @@ class Learner(Protocol):
         """`(count,) float32`, the loss of each sample."""
         ...
 
-    def train(self, parameters: Parameters, samples: Samples, phase: Phase) -> Trained:
-        """Run `phase` on exactly `phase.samples` samples; changes `parameters` in place."""
+    def train(
+        self,
+        parameters: Parameters,
+        samples: Samples,
+        phase: Phase,
+        start: Parameters | None = None,
+    ) -> Trained:
+        """Run `phase` on exactly `phase.samples` samples; changes `parameters` in place.
+
+        start: what a proximal phase is pulled back to, other memory than `parameters`.
+        """
         ...
 
 
@@ -88,9 +97,9 @@ def run_plan(
 
     Raises InvalidInput when there are not exactly `plan.samples` samples.
     """
-    done = PlanTotal()
+    done, start = PlanTotal(), parameters.copy() if plan.needs_start else None
     for phase, part in parts_of(plan, samples):
-        if not done.add(phase, learner.train(parameters, part, phase)):
+        if not done.add(phase, learner.train(parameters, part, phase, start)):
             break
     return done.trained()
 
@@ -107,7 +116,7 @@ def learn_by_plan(
     for index, (phase, part) in enumerate(parts_of(plan, samples)):
         if index and index == plan.counted_from:
             counted = trained.copy()
-        if not done.add(phase, learner.train(trained, part, phase)):
+        if not done.add(phase, learner.train(trained, part, phase, start)):
             break
     total = done.trained()
     return delta_of(trained, counted, total.finite), total
@@ -170,7 +179,13 @@ def check_samples(spec: ModelSpec, samples: Samples) -> None:
         )
 
 
-def check_phase(spec: ModelSpec, parameters: Parameters, samples: Samples, phase: Phase) -> None:
+def check_phase(
+    spec: ModelSpec,
+    parameters: Parameters,
+    samples: Samples,
+    phase: Phase,
+    start: Parameters | None,
+) -> None:
     """Raise InvalidInput unless `train` can run: shapes, counts, and parameters to write to."""
     spec.check_parameters(parameters)
     if not (parameters.flags.c_contiguous and parameters.flags.writeable):
@@ -178,3 +193,13 @@ def check_phase(spec: ModelSpec, parameters: Parameters, samples: Samples, phase
     check_samples(spec, samples)
     if len(samples) != phase.samples:
         raise InvalidInput(f"the phase takes {phase.samples} samples, got {len(samples)}")
+    if phase.proximal:
+        _check_start(spec, parameters, start)
+
+
+def _check_start(spec: ModelSpec, parameters: Parameters, start: Parameters | None) -> None:
+    if start is None:
+        raise InvalidInput("a proximal phase needs the start that it is pulled back to")
+    spec.check_parameters(start)
+    if not start.flags.c_contiguous or np.may_share_memory(start, parameters):
+        raise InvalidInput("a start must be contiguous and other memory than the parameters")

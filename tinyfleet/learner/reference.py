@@ -74,9 +74,15 @@ class ReferenceLearner:
                 losses[index] = _LOSSES[self._spec.loss](y, t)[0]
         return losses
 
-    def train(self, parameters: Parameters, samples: Samples, phase: Phase) -> Trained:
-        check_phase(self._spec, parameters, samples, phase)
-        run = _Run(self, parameters, phase)
+    def train(
+        self,
+        parameters: Parameters,
+        samples: Samples,
+        phase: Phase,
+        start: Parameters | None = None,
+    ) -> Trained:
+        check_phase(self._spec, parameters, samples, phase, start)
+        run = _Run(self, parameters, phase, start)
         with _quiet():
             finite = run.all_passes(samples) and bool(np.isfinite(parameters).all())
         loss = run.loss_sum / run.losses if finite else float("nan")
@@ -120,6 +126,7 @@ class _Run:
     learner: ReferenceLearner
     parameters: Parameters
     phase: Phase
+    start: Parameters | None
     loss_sum: float = 0.0
     losses: int = 0
     updates: int = 0
@@ -142,8 +149,10 @@ class _Run:
         def learn(layer: _Layer, x: Floats, dy: Floats) -> None:
             layer.update(self.parameters, x, dy, self.rate)
 
-        self.updates += (finite := self._sample(samples, 0, learn))
-        return finite
+        if not self._sample(samples, 0, learn):
+            return False
+        self._end_update()
+        return True
 
     def _batch(self, samples: Samples) -> bool:
         def learn(layer: _Layer, x: Floats, dy: Floats) -> None:
@@ -157,8 +166,19 @@ class _Run:
             if self.mask >> index & 1:
                 here = slice(placed.start, placed.stop)
                 self.parameters[here] -= step * self.gradient[here]
-        self.updates += 1
+        self._end_update()
         return True
+
+    def _end_update(self) -> None:
+        """Count an update; a proximal one is pulled back to the start."""
+        self.updates += 1
+        if not self.phase.proximal or self.start is None:
+            return
+        step = self.rate * np.float32(self.phase.proximal)
+        for index, placed in enumerate(self.learner.spec.placed):
+            if self.mask >> index & 1:
+                here = slice(placed.start, placed.stop)
+                self.parameters[here] -= step * (self.parameters[here] - self.start[here])
 
     def _sample(self, samples: Samples, index: int, learn: _Learn) -> bool:
         x, t = samples.inputs[index], samples.targets[index]

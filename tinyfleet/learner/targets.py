@@ -1,8 +1,9 @@
 """The boards that learn, and what of a model fits into their memory.
 
 A board lays out, in this order: the layer table, the learner's arena, one sample, the parameters;
-then, as a phase asks for it, a copy of the start with a bit a parameter (to select the largest
-changes), the gradient of a batch, and stored samples (docs/formats/device.md).
+then, as a phase asks for it, a copy of the start with a bit a parameter (to be pulled back to it,
+or to select the largest changes), the gradient of a batch, and stored samples
+(docs/formats/device.md).
 """
 
 from __future__ import annotations
@@ -20,7 +21,6 @@ MEMORY_BYTES = 256_000
 _RAM_BYTES = 256 * 1024
 _FLASH_BYTES = 1024 * 1024
 _ARDUINO_BOOTLOADER_BYTES = 64 * 1024  # MUST match nano33ble_FLASH_START of the firmware's Makefile
-_ALIGNMENT = 4
 
 
 @dataclass(frozen=True)
@@ -70,14 +70,13 @@ def board_memory_needed(
 ) -> int:
     """Bytes that a board needs to learn `spec`, as CONFIGURE answers.
 
-    keep_start: to select the largest changes afterwards. gradient: for batches of several samples.
-    stored_samples: for several passes over them.
+    keep_start: for proximal phases, and to select the largest changes afterwards. gradient: for
+    batches of several samples. stored_samples: for several passes over them.
     """
     need = memory_needed(spec)
-    start = need.parameters_bytes + _aligned((spec.parameter_count + 7) // 8)
     return (
         need.online_bytes
-        + (start if keep_start else 0)
+        + (need.start_bytes if keep_start else 0)
         + (need.gradient_bytes if gradient else 0)
         + need.sample_bytes * stored_samples
     )
@@ -87,7 +86,3 @@ def most_stored_samples(spec: ModelSpec, memory_bytes: int) -> int:
     """How many samples fit beside a model that learns online; 0 also where the model does not."""
     room = memory_bytes - board_memory_needed(spec)
     return max(room, 0) // memory_needed(spec).sample_bytes
-
-
-def _aligned(count: int) -> int:
-    return -(-count // _ALIGNMENT) * _ALIGNMENT

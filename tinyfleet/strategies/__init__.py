@@ -13,6 +13,7 @@ from tinyfleet.strategies.base import Strategy, Update, build
 from tinyfleet.strategies.fed_adam import FedAdam
 from tinyfleet.strategies.fed_avg import FedAvg
 from tinyfleet.strategies.fed_avg_m import FedAvgM
+from tinyfleet.strategies.fed_prox import FedProx
 from tinyfleet.strategies.fed_sgd import FedSGD
 from tinyfleet.strategies.fed_yogi import FedYogi
 from tinyfleet.strategies.own import make_own, own_strategies
@@ -27,7 +28,7 @@ STRATEGIES: dict[str, type] = {
     strategy.name: strategy
     for strategy in (
         *(TinyReptile, TinyMetaFed, TinyOL, Reptile, PerFedAvg),
-        *(FedAvg, FedSGD, FedAvgM, FedAdam, FedYogi),
+        *(FedAvg, FedSGD, FedProx, FedAvgM, FedAdam, FedYogi),
     )
 }
 

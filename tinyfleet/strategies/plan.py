@@ -17,6 +17,7 @@ from tinyfleet.errors import InvalidInput, unknown_name
 MAX_PHASES = 8  # our choice, like the other bounds here: far above what any strategy uses
 MAX_SAMPLES = 1_000_000
 MAX_PASSES = 10_000
+MAX_PROXIMAL = 1000.0
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,8 @@ class Phase:
         passes = 1 is online: every sample is used once and forgotten. Everything else stores
         the samples on the device.
     trainable: names of the layers that learn; empty means all of them.
+    proximal: mu, 0 to 1,000: how hard each update is pulled back to the parameters that the device
+        started the plan from, by rate * mu of the way; rate * mu is at most 1. 0: not at all.
     """
 
     samples: int
@@ -38,6 +41,7 @@ class Phase:
     batch_size: int = 1
     passes: int = 1
     trainable: tuple[str, ...] = ()
+    proximal: float = 0.0
 
     def __post_init__(self) -> None:
         _in_range("samples of a phase", self.samples, 1, MAX_SAMPLES)
@@ -45,6 +49,13 @@ class Phase:
         _in_range("passes", self.passes, 1, MAX_PASSES)
         if not (math.isfinite(self.rate) and 0.0 < self.rate <= 10.0):
             raise InvalidInput(f"inner rate must be above 0 and at most 10, got {self.rate}")
+        if not 0.0 <= self.proximal <= MAX_PROXIMAL:
+            raise InvalidInput(f"proximal must be 0 to {MAX_PROXIMAL:g}, got {self.proximal}")
+        if self.rate * self.proximal > 1.0:
+            raise InvalidInput(
+                f"inner rate times proximal must be at most 1, got {self.rate * self.proximal:g}: "
+                "an update would be pulled beyond the start"
+            )
 
     @property
     def online(self) -> bool:
@@ -134,6 +145,11 @@ class TrainingPlan:
     def online(self) -> bool:
         """Whether no phase needs stored samples."""
         return all(phase.online for phase in self.phases)
+
+    @property
+    def needs_start(self) -> bool:
+        """Whether a device keeps what it started from, because updates are pulled back to it."""
+        return any(phase.proximal > 0.0 for phase in self.phases)
 
 
 def _in_range(what: str, value: int, low: int, high: int) -> None:

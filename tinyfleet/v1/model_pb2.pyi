@@ -149,18 +149,20 @@ class Download(_message.Message):
     def __init__(self, precision: _Optional[_Union[Precision, str]] = ..., changes: _Optional[bool] = ...) -> None: ...
 
 class Phase(_message.Message):
-    __slots__ = ("samples", "rate", "batch_size", "passes", "trainable")
+    __slots__ = ("samples", "rate", "batch_size", "passes", "trainable", "proximal")
     SAMPLES_FIELD_NUMBER: _ClassVar[int]
     RATE_FIELD_NUMBER: _ClassVar[int]
     BATCH_SIZE_FIELD_NUMBER: _ClassVar[int]
     PASSES_FIELD_NUMBER: _ClassVar[int]
     TRAINABLE_FIELD_NUMBER: _ClassVar[int]
+    PROXIMAL_FIELD_NUMBER: _ClassVar[int]
     samples: int
     rate: float
     batch_size: int
     passes: int
     trainable: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, samples: _Optional[int] = ..., rate: _Optional[float] = ..., batch_size: _Optional[int] = ..., passes: _Optional[int] = ..., trainable: _Optional[_Iterable[str]] = ...) -> None: ...
+    proximal: float
+    def __init__(self, samples: _Optional[int] = ..., rate: _Optional[float] = ..., batch_size: _Optional[int] = ..., passes: _Optional[int] = ..., trainable: _Optional[_Iterable[str]] = ..., proximal: _Optional[float] = ...) -> None: ...
 
 class RunSpec(_message.Message):
     __slots__ = ("model", "task", "task_options", "strategy", "strategy_options", "rounds", "seed")

@@ -16,6 +16,7 @@ static training_request_t training_request(const uint8_t *payload)
     request.evaluates = false;
     request.divisor = get_f32(payload + 28);
     request.seed = get_u32(payload + 32);
+    request.proximal = get_f32(payload + 36);
     return request;
 }
 
@@ -40,7 +41,7 @@ static device_status_t start_phase(device_t *device, const uint8_t *payload, uin
     if (payload[27] != 0) {
         return DEVICE_BAD_REQUEST;
     }
-    if (!device->has_parameters) {
+    if (!device->has_parameters || (request.proximal > 0.0f && !device->has_start)) {
         return DEVICE_WRONG_STATE;
     }
     status = training_start(&device->training, &device->model, &request);

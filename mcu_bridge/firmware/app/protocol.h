@@ -1,10 +1,10 @@
-/* The device protocol's numbers, version 1: docs/formats/device.md. MUST match mcu_bridge/device/messages.py. */
+/* The device protocol's numbers, version 2: docs/formats/device.md. MUST match mcu_bridge/device/messages.py. */
 #ifndef TINYFLEET_PROTOCOL_H
 #define TINYFLEET_PROTOCOL_H
 
 #include <stdint.h>
 
-#define DEVICE_PROTOCOL_VERSION 1u
+#define DEVICE_PROTOCOL_VERSION 2u
 
 enum {
     DEVICE_IDENTIFY = 0x01,
@@ -51,6 +51,7 @@ enum { DEVICE_TARGET_F32 = 0, DEVICE_TARGET_CLASS = 1 };
 #define DEVICE_MAX_SAMPLES 1000000u
 #define DEVICE_MAX_PASSES 10000u
 #define DEVICE_MAX_RATE 10.0f
+#define DEVICE_MAX_PROXIMAL 1000.0f
 
 /* Of IDENTIFY's features. */
 #define DEVICE_HAS_SENSOR 1u

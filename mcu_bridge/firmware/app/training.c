@@ -25,10 +25,12 @@ static uint32_t sample_bytes(const training_t *training)
 static bool learns_in_range(const training_request_t *request)
 {
     if (request->evaluates) {
-        return request->trainable == 0 && request->batch_size == 1 && request->passes == 1 && request->rate == 0.0f;
+        return request->trainable == 0 && request->batch_size == 1 && request->passes == 1 && request->rate == 0.0f &&
+               request->proximal == 0.0f;
     }
     return request->batch_size >= 1 && request->batch_size <= request->samples && request->passes >= 1 &&
-           request->passes <= DEVICE_MAX_PASSES && request->rate > 0.0f && request->rate <= DEVICE_MAX_RATE;
+           request->passes <= DEVICE_MAX_PASSES && request->rate > 0.0f && request->rate <= DEVICE_MAX_RATE &&
+           request->proximal >= 0.0f && request->proximal <= DEVICE_MAX_PROXIMAL;
 }
 
 static bool is_in_range(const training_request_t *request)
@@ -199,13 +201,26 @@ static learner_status_t evaluate(training_t *training, float *loss)
     return LEARNER_OK;
 }
 
+static void end_update(training_t *training)
+{
+    const model_t *model = training->model;
+    const training_request_t *request = &training->request;
+    training->updates++;
+    if (request->proximal > 0.0f) {
+        learner_pull(&model->learner, model->parameters, model->start, request->rate * request->proximal,
+                     request->trainable);
+    }
+}
+
 static learner_status_t train_online(training_t *training, float *loss)
 {
     const model_t *model = training->model;
     const learner_status_t status =
         learner_train_sample(&model->learner, model->parameters, training->sample, training->sample + model->size.inputs,
                              training->request.rate, training->request.trainable, loss);
-    training->updates += status == LEARNER_OK ? 1u : 0u;
+    if (status == LEARNER_OK) {
+        end_update(training);
+    }
     return status;
 }
 
@@ -224,7 +239,7 @@ static learner_status_t train_in_batch(training_t *training, float *loss)
     if (status == LEARNER_OK && ends_batch) {
         learner_apply_gradient(&model->learner, model->parameters, model->gradient, in_batch, request->rate,
                                request->trainable);
-        training->updates++;
+        end_update(training);
     }
     return status;
 }

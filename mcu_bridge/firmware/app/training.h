@@ -22,6 +22,7 @@ typedef struct {
     bool evaluates; /* nothing learns */
     float divisor;
     uint32_t seed;
+    float proximal; /* above 0 only where the model's start is what was committed */
 } training_request_t;
 
 typedef enum { TRAINING_NONE, TRAINING_RUNNING, TRAINING_FINISHED, TRAINING_DIVERGED, TRAINING_BAD_SAMPLE } training_state_t;

@@ -1,7 +1,8 @@
 /* One phase of training on a microcontroller, within the RAM it has, on a case that the host left in a file.
  *
  * case.bin:    layer count u32, loss u32, the layer table, then a phase: trainable u64, samples u32, batch size u32,
- *              passes u32, rate f32; then the parameters, the inputs and the targets.
+ *              passes u32, rate f32, proximal f32, 4 bytes; then the parameters, to which a proximal phase is pulled
+ *              back, the inputs and the targets.
  * trained.bin: the loss of each sample as it was trained on, the parameters, then ticks u32 (see port.h, in training
  *              alone), the stack's highest u32, RAM taken u32. All little-endian.
  * Exit status: 0, 100 for a case that is cut short, refused or too large, or LEARNER_DIVERGED. */
@@ -17,6 +18,7 @@ typedef struct {
     uint32_t batch_size;
     uint32_t passes;
     float rate;
+    float proximal;
 } phase_t;
 
 /* Samples are read one by one, as they would arrive at a device. */
@@ -25,6 +27,7 @@ typedef struct {
     learner_size_t size;
     phase_t phase;
     float *parameters;
+    float *start;    /* a copy of the parameters for a proximal phase, else NULL */
     float *gradient; /* of a batch; NULL for online training, which has no such buffer */
     float *x;
     float *t;
@@ -90,11 +93,18 @@ static bool load_rest(run_t *run, memory_t *memory, size_t at)
     }
     run->parameters = load(run, memory, parameter_bytes);
     run->gradient = run->phase.batch_size > 1 ? take_floats(memory, run->size.parameters) : NULL;
+    run->start = run->phase.proximal > 0.0f ? take_floats(memory, run->size.parameters) : NULL;
     run->x = take_floats(memory, run->size.inputs);
     run->t = take_floats(memory, run->size.outputs);
     run->first_x = at + sizeof run->phase + parameter_bytes;
-    return run->parameters != NULL && run->x != NULL && run->t != NULL && run->phase.batch_size >= 1 &&
-           (run->phase.batch_size == 1 || run->gradient != NULL);
+    if (run->parameters == NULL || run->x == NULL || run->t == NULL || run->phase.batch_size < 1 ||
+        (run->phase.batch_size > 1 && run->gradient == NULL) || (run->phase.proximal > 0.0f && run->start == NULL)) {
+        return false;
+    }
+    for (uint32_t j = 0; run->start != NULL && j < run->size.parameters; j++) {
+        run->start[j] = run->parameters[j];
+    }
+    return true;
 }
 
 static bool rewind_samples(const run_t *run)
@@ -109,8 +119,8 @@ static bool next_sample(const run_t *run)
            host_read(run->ts, run->t, run->size.outputs * sizeof(float));
 }
 
-/* One sample; an update when it ends a batch. `in_batch` counts it. */
-static learner_status_t train(run_t *run, uint32_t in_batch, bool ends_batch, float *loss)
+/* One sample; an update without its pull when it ends a batch. `in_batch` counts it. */
+static learner_status_t learn(run_t *run, uint32_t in_batch, bool ends_batch, float *loss)
 {
     const phase_t *phase = &run->phase;
     learner_status_t status;
@@ -124,6 +134,16 @@ static learner_status_t train(run_t *run, uint32_t in_batch, bool ends_batch, fl
                                          run->gradient, loss);
     if (status == LEARNER_OK && ends_batch) {
         learner_apply_gradient(&run->learner, run->parameters, run->gradient, in_batch, phase->rate, phase->trainable);
+    }
+    return status;
+}
+
+static learner_status_t train(run_t *run, uint32_t in_batch, bool ends_batch, float *loss)
+{
+    const phase_t *phase = &run->phase;
+    const learner_status_t status = learn(run, in_batch, ends_batch, loss);
+    if (status == LEARNER_OK && ends_batch && run->start != NULL) {
+        learner_pull(&run->learner, run->parameters, run->start, phase->rate * phase->proximal, phase->trainable);
     }
     return status;
 }

@@ -193,6 +193,20 @@ void learner_apply_gradient(const learner_t *learner, float *parameters, const f
     }
 }
 
+void learner_pull(const learner_t *learner, float *parameters, const float *start, float step, uint64_t trainable)
+{
+    for (uint32_t i = 0; i < learner->layer_count; i++) {
+        const uint32_t first = learner->places[i].parameters;
+        const uint32_t count = learner_weights(&learner->layers[i]) + learner_biases(&learner->layers[i]);
+        if (!learns(learner, i, trainable)) {
+            continue;
+        }
+        for (uint32_t j = first; j < first + count; j++) {
+            parameters[j] = parameters[j] - step * (parameters[j] - start[j]);
+        }
+    }
+}
+
 LEARNER_HOT uint32_t learner_all_finite(const float *values, uint32_t count)
 {
     uint32_t bad = 0;

@@ -34,7 +34,7 @@
 #include <stdint.h>
 
 /* Raised whenever a structure or a signature below, or a bit of any result, changes. */
-#define LEARNER_ABI_VERSION 1u
+#define LEARNER_ABI_VERSION 2u
 
 /* MUST match tinyfleet/model/spec.py; tests/unit/learner/test_native.py checks it. */
 #define LEARNER_MAX_LAYERS 64u
@@ -136,6 +136,10 @@ learner_status_t learner_accumulate_gradient(const learner_t *learner, const flo
 /* parameters <- parameters - (rate / samples) * gradient, for the trainable layers: the end of a batch. */
 void learner_apply_gradient(const learner_t *learner, float *parameters, const float *gradient, uint32_t samples,
                             float rate, uint64_t trainable);
+
+/* parameters <- parameters - step * (parameters - start), for the trainable layers: how an update of a proximal phase
+ * ends, with rate * mu for the step. */
+void learner_pull(const learner_t *learner, float *parameters, const float *start, float step, uint64_t trainable);
 
 /* Whether all values are finite numbers: 1 or 0. */
 uint32_t learner_all_finite(const float *values, uint32_t count);

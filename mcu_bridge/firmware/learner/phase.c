@@ -3,7 +3,7 @@
 
 #include "learner_internal.h"
 
-LEARNER_ASSERT(phase_is_24_bytes, sizeof(learner_phase_t) == 24);
+LEARNER_ASSERT(phase_is_32_bytes, sizeof(learner_phase_t) == 32);
 LEARNER_ASSERT(outcome_is_24_bytes, sizeof(learner_outcome_t) == 24);
 
 /* Samples as rows. */
@@ -27,8 +27,17 @@ static void count_loss(learner_outcome_t *outcome, float loss)
     outcome->losses++;
 }
 
+static void end_update(const learner_t *learner, float *parameters, const learner_phase_t *phase, const float *start,
+                       learner_outcome_t *outcome)
+{
+    outcome->updates++;
+    if (phase->proximal > 0.0f) {
+        learner_pull(learner, parameters, start, phase->rate * phase->proximal, phase->trainable);
+    }
+}
+
 static learner_status_t online_pass(const learner_t *learner, float *parameters, const rows_t *rows,
-                                    const learner_phase_t *phase, learner_outcome_t *outcome)
+                                    const learner_phase_t *phase, const float *start, learner_outcome_t *outcome)
 {
     for (uint32_t i = 0; i < phase->samples; i++) {
         float loss;
@@ -39,14 +48,14 @@ static learner_status_t online_pass(const learner_t *learner, float *parameters,
         if (status != LEARNER_OK) {
             return status;
         }
-        outcome->updates++;
+        end_update(learner, parameters, phase, start, outcome);
     }
     return LEARNER_OK;
 }
 
 static learner_status_t one_batch(const learner_t *learner, float *parameters, const rows_t *rows,
-                                  const learner_phase_t *phase, uint32_t first, uint32_t count, float *gradient,
-                                  learner_outcome_t *outcome)
+                                  const learner_phase_t *phase, const float *start, uint32_t first, uint32_t count,
+                                  float *gradient, learner_outcome_t *outcome)
 {
     for (uint32_t i = first; i < first + count; i++) {
         float loss;
@@ -59,7 +68,7 @@ static learner_status_t one_batch(const learner_t *learner, float *parameters, c
         }
     }
     learner_apply_gradient(learner, parameters, gradient, count, phase->rate, phase->trainable);
-    outcome->updates++;
+    end_update(learner, parameters, phase, start, outcome);
     return LEARNER_OK;
 }
 
@@ -71,7 +80,8 @@ static uint32_t parameter_count(const learner_t *learner)
 }
 
 static learner_status_t batched_pass(const learner_t *learner, float *parameters, const rows_t *rows,
-                                     const learner_phase_t *phase, float *gradient, learner_outcome_t *outcome)
+                                     const learner_phase_t *phase, const float *start, float *gradient,
+                                     learner_outcome_t *outcome)
 {
     const uint32_t parameters_count = parameter_count(learner);
     uint32_t count;
@@ -81,7 +91,7 @@ static learner_status_t batched_pass(const learner_t *learner, float *parameters
             gradient[j] = 0.0f;
         }
         const learner_status_t status =
-            one_batch(learner, parameters, rows, phase, first, count, gradient, outcome);
+            one_batch(learner, parameters, rows, phase, start, first, count, gradient, outcome);
         if (status != LEARNER_OK) {
             return status;
         }
@@ -90,12 +100,13 @@ static learner_status_t batched_pass(const learner_t *learner, float *parameters
 }
 
 static learner_status_t all_passes(const learner_t *learner, float *parameters, const rows_t *rows,
-                                   const learner_phase_t *phase, float *gradient, learner_outcome_t *outcome)
+                                   const learner_phase_t *phase, const float *start, float *gradient,
+                                   learner_outcome_t *outcome)
 {
     for (uint32_t pass = 0; pass < phase->passes; pass++) {
         const learner_status_t status =
-            phase->batch_size == 1 ? online_pass(learner, parameters, rows, phase, outcome)
-                                   : batched_pass(learner, parameters, rows, phase, gradient, outcome);
+            phase->batch_size == 1 ? online_pass(learner, parameters, rows, phase, start, outcome)
+                                   : batched_pass(learner, parameters, rows, phase, start, gradient, outcome);
         if (status != LEARNER_OK) {
             return status;
         }
@@ -114,16 +125,17 @@ uint32_t learner_struct_bytes(void)
 }
 
 learner_status_t learner_train_phase(const learner_t *learner, float *parameters, const float *xs, const float *ts,
-                                     const learner_phase_t *phase, float *gradient, learner_outcome_t *outcome)
+                                     const learner_phase_t *phase, const float *start, float *gradient,
+                                     learner_outcome_t *outcome)
 {
     const rows_t rows = rows_of(learner, xs, ts);
     const learner_outcome_t nothing = {0.0, 0, 0};
     *outcome = nothing;
     if (phase->samples < 1 || phase->batch_size < 1 || phase->passes < 1 ||
-        (phase->batch_size > 1 && gradient == NULL)) {
+        (phase->batch_size > 1 && gradient == NULL) || (phase->proximal > 0.0f && start == NULL)) {
         return LEARNER_BAD_ARGUMENT;
     }
-    return all_passes(learner, parameters, &rows, phase, gradient, outcome);
+    return all_passes(learner, parameters, &rows, phase, start, gradient, outcome);
 }
 
 void learner_predict_all(const learner_t *learner, const float *parameters, const float *xs, uint32_t count, float *ys)

@@ -11,6 +11,7 @@ typedef struct {
     uint32_t batch_size; /* 1: an update after each sample; the last batch may be smaller */
     uint32_t passes;
     float rate;
+    float proximal; /* mu: each update ends with learner_pull by rate * mu; 0: without it */
 } learner_phase_t;
 
 typedef struct {
@@ -24,10 +25,11 @@ uint32_t learner_abi_version(void);
 uint32_t learner_struct_bytes(void);
 
 /* Train on xs[samples][inputs], ts[samples][outputs], row by row, `passes` times. gradient[parameters]
- * is scratch, needed only when batch_size > 1. Returns LEARNER_OK, LEARNER_DIVERGED (a loss or,
+ * is scratch, needed only when batch_size > 1; start[parameters] only when proximal > 0. Returns LEARNER_OK, LEARNER_DIVERGED (a loss or,
  * at the end, a parameter is not finite; the parameters are of no use) or LEARNER_BAD_ARGUMENT. */
 learner_status_t learner_train_phase(const learner_t *learner, float *parameters, const float *xs, const float *ts,
-                                     const learner_phase_t *phase, float *gradient, learner_outcome_t *outcome);
+                                     const learner_phase_t *phase, const float *start, float *gradient,
+                                     learner_outcome_t *outcome);
 
 /* ys[count][outputs] for xs[count][inputs]. */
 void learner_predict_all(const learner_t *learner, const float *parameters, const float *xs, uint32_t count, float *ys);

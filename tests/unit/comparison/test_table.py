@@ -13,11 +13,12 @@ import pytest
 from tinyfleet.comparison.experiment import experiment_from_document
 from tinyfleet.comparison.jobs import JobResult, Measured, Point, make_jobs
 from tinyfleet.comparison.pooled import pool
-from tinyfleet.comparison.table import make_table, table_csv, table_document
+from tinyfleet.comparison.table import device_memory, make_table, table_csv, table_document
 from tinyfleet.comparison.words import duration, markdown, quantity, short_cells
 from tinyfleet.energy import builtin_models, estimate, plan_workload
 from tinyfleet.evaluation.score import Result, score
 from tinyfleet.learner.memory import memory_needed
+from tinyfleet.run import make_run
 from tinyfleet.tasks import make_task
 
 EXPERIMENT = """
@@ -125,6 +126,9 @@ def test_memory_is_what_the_device_needs_for_its_plan(table):
     assert table.rows[0].memory_bytes == need.online_bytes
     stored = need.online_bytes + need.gradient_bytes + 50 * need.sample_bytes
     assert table.rows[1].memory_bytes == stored
+    run = make_run(make_task("sine", {}), "fed_prox", 10, 1, "mlp_32")
+    pulled = device_memory(replace(jobs[0], run=run))
+    assert pulled == need.online_bytes + need.gradient_bytes + need.start_bytes
 
 
 def test_the_same_figures_stand_in_json_csv_and_markdown(table):

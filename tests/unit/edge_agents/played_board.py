@@ -100,23 +100,31 @@ class FakeDevice:
         self._spec: ModelSpec | None = None
         self._gradient = False
         self._stored = 0
+        self._start: Parameters | None = None
+        self._keeps_start = False
         self._parameters: Parameters | None = None
 
     async def configure(
-        self, spec: ModelSpec, *, gradient: bool = False, stored_samples: int = 0
+        self,
+        spec: ModelSpec,
+        *,
+        keep_start: bool = False,
+        gradient: bool = False,
+        stored_samples: int = 0,
     ) -> None:
         await self._bench.count("configure")
         need = memory_needed(spec)
-        taken = need.online_bytes + gradient * need.gradient_bytes
+        taken = need.online_bytes + gradient * need.gradient_bytes + keep_start * need.start_bytes
         taken += stored_samples * need.sample_bytes
         if taken > self.identity.memory_bytes:
             raise ModelDoesNotFit(taken, self.identity.memory_bytes)
         self._spec, self._gradient, self._stored = spec, gradient, stored_samples
-        self._parameters = None
+        self._parameters, self._keeps_start = None, keep_start
 
     async def write_parameters(self, parameters: Parameters) -> None:
         await self._bench.count("write")
         self._parameters = parameters.copy()
+        self._start = parameters.copy() if self._keeps_start else None
 
     async def train(self, phase: Phase, samples: Samples) -> Trained:
         await self._bench.count("train")
@@ -125,7 +133,7 @@ class FakeDevice:
         assert phase.batch_size == 1 or self._gradient
         assert phase.passes == 1 or phase.samples <= self._stored
         self.busy_seconds = 0.5
-        return make_learner(self._spec).train(self._parameters, samples, phase)
+        return make_learner(self._spec).train(self._parameters, samples, phase, self._start)
 
     async def train_on_sensor(self, phase: Phase, seed: int) -> Trained:
         assert self._spec is not None

@@ -32,6 +32,9 @@ ALL_KINDS = TrainingPlan(
     )
 )
 LATE = TrainingPlan(ALL_KINDS.phases, counted_from=2)
+PULLED = TrainingPlan(
+    (Phase(samples=8, rate=0.01), Phase(samples=9, rate=0.01, batch_size=2, proximal=20.0))
+)
 DRAW = SlotSamples(TaskSource(TASK, SPEC.seed), SPEC.seed, 4, 2)
 
 
@@ -69,7 +72,7 @@ async def _start_stays() -> AsyncIterator[None]:
     assert np.array_equal(START, before)
 
 
-@pytest.mark.parametrize("plan", [ONLINE, ALL_KINDS, LATE])
+@pytest.mark.parametrize("plan", [ONLINE, ALL_KINDS, LATE, PULLED])
 async def test_outcome_has_the_bits_of_the_host(plan: TrainingPlan) -> None:
     assert_same(await trained_on(Bench(), plan), expected(plan))
 

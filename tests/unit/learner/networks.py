@@ -139,4 +139,5 @@ def phases(draw, spec):
         batch_size=draw(st.integers(1, samples)),
         passes=draw(st.integers(1, 2)),
         trainable=tuple(draw(st.lists(st.sampled_from(names), max_size=3, unique=True))),
+        proximal=draw(st.sampled_from((0.0, 0.0, 0.1, 3.0))),
     )

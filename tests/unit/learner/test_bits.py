@@ -23,8 +23,9 @@ def same_bits(one, other):
 
 def assert_same_training(spec, library, parameters, samples, phase):
     native, reference = parameters.copy(), parameters.copy()
-    done = NativeLearner(spec, library).train(native, samples, phase)
-    expected = ReferenceLearner(spec).train(reference, samples, phase)
+    start = parameters * np.float32(0.75)  # a phase may begin away from what it is pulled back to
+    done = NativeLearner(spec, library).train(native, samples, phase, start)
+    expected = ReferenceLearner(spec).train(reference, samples, phase, start)
     assert done.finite == expected.finite
     if done.finite:  # otherwise the parameters are of no use
         assert done == expected
@@ -47,11 +48,24 @@ def test_random_networks_and_phases(library, data, seed):
 
 
 @needs_gcc
+@pytest.mark.parametrize("proximal", [0.0, 10.0])
 @pytest.mark.parametrize("batch_size", [1, 3])
-def test_every_layer_kind_over_a_trajectory(library, network, batch_size, seed):
+def test_every_layer_kind_over_a_trajectory(library, network, batch_size, proximal, seed):
     samples, parameters = draw_samples(network, 25, seed), draw_parameters(network, seed)
-    phase = Phase(25, 0.02, batch_size, passes=2)
+    phase = Phase(25, 0.02, batch_size, passes=2, proximal=proximal)
     assert_same_training(network, library, parameters, samples, phase)
+
+
+@needs_gcc
+@pytest.mark.parametrize("batch_size", [1, 4])
+def test_without_a_pull_the_start_does_not_matter(library, network, batch_size, seed):
+    samples, parameters = draw_samples(network, 8, seed), draw_parameters(network, seed)
+    for make in (lambda spec: NativeLearner(spec, library), ReferenceLearner):
+        with_start, without = parameters.copy(), parameters.copy()
+        phase = Phase(8, 0.02, batch_size)
+        make(network).train(with_start, samples, phase, np.zeros_like(parameters))
+        make(network).train(without, samples, phase)
+        assert same_bits(with_start, without)
 
 
 @needs_gcc

@@ -11,6 +11,7 @@ from networks import networks
 from tinyfleet.learner.layer_table import LOSS_CODES, layer_table
 from tinyfleet.learner.memory import memory_needed
 from tinyfleet.learner.native import ARENA_TOO_SMALL, OK, NativeLearner
+from tinyfleet.learner.targets import board_memory_needed
 from tinyfleet.model import builtin_model
 from tinyfleet.strategies.plan import Phase, TrainingPlan
 
@@ -58,12 +59,16 @@ def test_an_arena_does_not_grow_with_what_only_parameters_need():
 
 
 def test_a_plan_takes_what_its_phases_take_together():
-    need = memory_needed(builtin_model("mlp_32", (1, 1, 1), 1, "mean_squared_error"))
+    spec = builtin_model("mlp_32", (1, 1, 1), 1, "mean_squared_error")
+    need = memory_needed(spec)
     online, batch = Phase(50, 0.1), Phase(40, 0.1, batch_size=10)
     again, much = Phase(30, 0.1, passes=2), Phase(20, 0.1, batch_size=20, passes=3)
     sample, gradient = need.sample_bytes, need.gradient_bytes
     assert need.plan_bytes(TrainingPlan((online,))) == need.online_bytes
     assert need.plan_bytes(TrainingPlan((online, batch))) == need.online_bytes + gradient
     assert need.plan_bytes(TrainingPlan((online, again))) == need.online_bytes + 30 * sample
+    pulled = TrainingPlan((Phase(50, 0.1, proximal=1.0),))
+    assert need.plan_bytes(pulled) == need.online_bytes + need.start_bytes
+    assert need.start_bytes == board_memory_needed(spec, keep_start=True) - need.online_bytes
     whole = need.online_bytes + gradient + 30 * sample
     assert need.plan_bytes(TrainingPlan((again, batch, much))) == whole

@@ -244,12 +244,14 @@ def test_samples_may_be_views(library, seed):
 def test_a_phase_that_no_plan_allows_is_refused_by_the_library(library, seed):
     learner, parameters = NativeLearner(MLP, library), draw_parameters(MLP, seed)
     samples = draw_samples(MLP, 2, seed)
-    for record in ((0, 1, 1), (2, 0, 1), (2, 1, 0), (2, 2, 1)):  # the last one lacks a gradient
-        phase = native.PhaseRecord(1, *record, 0.1)
+    counts = ((0, 1, 1), (2, 0, 1), (2, 1, 0), (2, 2, 1))  # the last one lacks a gradient
+    pulled = (2, 1, 1, 0.1, 0.5)  # which lacks a start
+    for record in (*((*one, 0.1, 0.0) for one in counts), pulled):
+        phase = native.PhaseRecord(1, *record)
         status = library.learner_train_phase(
             *(learner._learner, parameters.ctypes.data),
             *(samples.inputs.ctypes.data, samples.targets.ctypes.data),
-            *(ctypes.byref(phase), None, ctypes.byref(native.Outcome())),
+            *(ctypes.byref(phase), None, None, ctypes.byref(native.Outcome())),
         )
         assert status == BAD_ARGUMENT
 

@@ -36,15 +36,15 @@ def assert_reproduces(make, vector):
     spec, parameters = model_from_document(given["model"]), floats(given["parameters"])
     samples = Samples(*(np.stack([floats(row) for row in given[k]]) for k in ("inputs", "targets")))
     phase = given["phase"]
-    phase = Phase(
-        **{**phase, "rate": float.fromhex(phase["rate"]), "trainable": tuple(phase["trainable"])}
-    )
+    rates = {name: float.fromhex(phase[name]) for name in ("rate", "proximal") if name in phase}
+    phase = Phase(**{**phase, **rates, "trainable": tuple(phase["trainable"])})
+    start = floats(given["start"]) if phase.proximal else None
     learner = make(spec)
     if expected["finite"]:
         outputs = np.stack([floats(row) for row in expected["outputs_before"]])
         assert same_bits(learner.predict(parameters, samples.inputs), outputs)
         assert same_bits(learner.losses(parameters, samples), floats(expected["losses_before"]))
-    done = learner.train(parameters, samples, phase)
+    done = learner.train(parameters, samples, phase, start)
     assert done.finite == expected["finite"]
     if done.finite:
         assert same_bits(parameters, floats(expected["parameters"]))

@@ -32,7 +32,7 @@ RESULT = struct.Struct("<BB2xIIIIQd")
 def identified(**changed: object) -> bytes:
     fields = {
         "status": 0, "cause": 2, "features": 1, "boot": 7, "learner": ABI_VERSION,
-        "memory": 250_000, "ring": 1024, "protocol": 1, "clock": 64_000_000, "ticks": 25_000_000,
+        "memory": 250_000, "ring": 1024, "protocol": 2, "clock": 64_000_000, "ticks": 25_000_000,
         "id": bytes(range(8)), "board": b"mps2_an386", "firmware": b"1.0", "fault": (0, 0, 0, 0),
     } | changed  # fmt: skip
     *front, fault = fields.values()
@@ -61,7 +61,9 @@ def test_a_fault_before_the_reset_is_told() -> None:
     assert fault == Fault(reason=0x82, hard=0, address=0x20040000, pc=0x1234)
 
 
-@pytest.mark.parametrize("changed", [{"learner": ABI_VERSION + 1}, {"protocol": 2}])
+@pytest.mark.parametrize(
+    "changed", [{"learner": ABI_VERSION + 1}, {"protocol": 1}, {"protocol": 3}]
+)
 def test_another_version_is_refused_with_the_remedy(changed: dict[str, int]) -> None:
     with pytest.raises(WrongVersion, match="tinyfleet device flash"):
         parse_identity(identified(**changed))
@@ -136,14 +138,14 @@ def test_a_result_that_is_not_there_yet_says_how_far_it_is() -> None:
 def test_a_run_travels_as_the_page_says() -> None:
     """docs/formats/device.md, TRAIN, field by field."""
     samples = Samples(np.zeros((6, 1), np.float32), np.eye(2, dtype=np.float32)[[0, 1] * 3])
-    phase = Phase(6, 0.5, batch_size=3, passes=4)
+    phase = Phase(6, 0.5, batch_size=3, passes=4, proximal=0.25)
     request = messages.run_request(5, phase, encode_samples(samples), 9)
-    expected = struct.pack("<QIIIfBBBBfI", 5, 6, 3, 4, 0.5, 0, 1, 1, 0, 255.0, 9)
+    expected = struct.pack("<QIIIfBBBBfIf", 5, 6, 3, 4, 0.5, 0, 1, 1, 0, 255.0, 9, 0.25)
     assert request == expected
 
 
 def test_an_evaluation_trains_nothing() -> None:
-    expected = struct.pack("<QIIIfBBBBfI", 0, 10, 1, 1, 0.0, 1, 0, 0, 0, 1.0, 3)
+    expected = struct.pack("<QIIIfBBBBfIf", 0, 10, 1, 1, 0.0, 1, 0, 0, 0, 1.0, 3, 0.0)
     assert messages.evaluation_request(10, seed=3) == expected
 
 

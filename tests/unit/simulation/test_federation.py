@@ -40,7 +40,7 @@ def change_by(learner, model, samples, plan):
     for number, phase in enumerate(plan.phases):
         if number == plan.counted_from:
             counted = trained.copy()
-        learner.train(trained, samples[first : first + phase.samples], phase)
+        learner.train(trained, samples[first : first + phase.samples], phase, model)
         first += phase.samples
     return trained - counted
 

@@ -38,6 +38,10 @@ def test_a_plan_adds_up_its_phases():
         ({"rate": 0.0}, "inner rate"),
         ({"rate": float("nan")}, "inner rate"),
         ({"rate": 10.5}, "inner rate"),
+        ({"proximal": -0.1}, "proximal must be 0 to 1000, got -0.1"),
+        ({"proximal": 1000.5}, "proximal must be 0 to 1000"),
+        ({"proximal": float("nan")}, "proximal must be 0 to 1000"),
+        ({"rate": 0.1, "proximal": 10.5}, "inner rate times proximal must be at most 1, got 1.05"),
     ],
 )
 def test_phases_out_of_range_are_refused(options, message):

@@ -33,7 +33,7 @@ def on_sensor(spec, phase, seed):
 def trained(library, spec, parameters, samples, phase):
     """The parameters, and what the host's learner says, after `phase` on a host."""
     result = parameters.copy()
-    return result, NativeLearner(spec, library).train(result, samples, phase)
+    return result, NativeLearner(spec, library).train(result, samples, phase, parameters)
 
 
 def result_of(response):

@@ -22,8 +22,9 @@ from mcu_bridge.device.messages import (
     Status,
     unpack,
 )
+from tinyfleet.learner.native import ABI_VERSION
 from tinyfleet.model.layers import Dense
-from tinyfleet.strategies.plan import MAX_PASSES, MAX_SAMPLES, Phase
+from tinyfleet.strategies.plan import MAX_PASSES, MAX_PROXIMAL, MAX_SAMPLES, Phase
 
 SPEC = NETWORKS["tanh_mlp"]  # 5 inputs, 4 outputs, 94 parameters
 CONV = NETWORKS["conv_padded"]
@@ -33,8 +34,8 @@ LENGTHS = {
     Command.WRITE: (8, 12),
     Command.COMMIT: (4, 4),
     Command.READ: (12, 12),
-    Command.TRAIN: (36, 12),
-    Command.EVALUATE: (36, 12),
+    Command.TRAIN: (40, 12),
+    Command.EVALUATE: (40, 12),
     Command.RESULT: (0, 36),
     Command.SELECT: (4, 12),
     Command.COUNTERS: (0, 52),
@@ -63,6 +64,7 @@ def test_the_numbers_are_the_same_in_c_and_python():
     assert int(bounds["PROTOCOL_VERSION"]) == messages.PROTOCOL_VERSION
     assert (int(bounds["KEEP_START"]), int(bounds["GRADIENT"])) == (KEEP_START, GRADIENT)
     assert (int(bounds["MAX_SAMPLES"]), int(bounds["MAX_PASSES"])) == (MAX_SAMPLES, MAX_PASSES)
+    assert float(bounds["MAX_PROXIMAL"]) == MAX_PROXIMAL
 
 
 def test_the_firmwares_version_is_the_packages():
@@ -106,7 +108,17 @@ def test_identify_tells_who_the_board_is(board, app):
     app.board_fault(0, 9, 9, 9, 9)
     response = board.command(Command.IDENTIFY, struct.pack("<I", 99))
     fields = unpack(Command.IDENTIFY, response)
-    assert fields[:9] == (2, 1, 7, 1, 65536, 1024, 1, 64_000_000, 1000)
+    assert fields[:9] == (
+        2,
+        1,
+        7,
+        ABI_VERSION,
+        65536,
+        1024,
+        messages.PROTOCOL_VERSION,
+        64_000_000,
+        1000,
+    )
     assert fields[9] == bytes(range(1, 9))
     assert fields[10:12] == (
         b"tested".ljust(16, b"\0"),
@@ -368,8 +380,9 @@ def request(**changes):
         "zero": 0,
         "divisor": 1.0,
         "seed": 0,
+        "proximal": 0.0,
     }
-    return struct.pack("<QIIIfBBBBfI", *(fields | changes).values())
+    return struct.pack("<QIIIfBBBBfIf", *(fields | changes).values())
 
 
 OUT_OF_RANGE = [
@@ -378,6 +391,7 @@ OUT_OF_RANGE = [
     *({"passes": n} for n in (0, 10_001, 2**32 - 1)),
     *({"rate": rate} for rate in (0.0, -0.1, 10.1, np.nan, np.inf, -np.inf)),
     *({"divisor": divisor} for divisor in (0.0, -1.0, np.nan, np.inf)),
+    *({"proximal": proximal} for proximal in (-0.1, 1000.1, np.nan, np.inf)),
     *({name: 2} for name in ("source", "inputs", "targets")),
     *({name: 255} for name in ("source", "inputs", "targets", "zero")),
     {"samples": 1_000_000, "passes": 5000},
@@ -403,7 +417,9 @@ def test_more_sample_bytes_than_a_transfer_can_count_are_refused(app):
 
 
 @pytest.mark.parametrize(
-    "changes", [{"batch": 2}, {"passes": 2}, {"samples": 5, "passes": 2}], ids=str
+    "changes",
+    [{"batch": 2}, {"passes": 2}, {"samples": 5, "passes": 2}, {"proximal": 0.1}],
+    ids=str,
 )
 def test_a_phase_needs_the_options_it_was_not_configured_with(ready, changes):
     stored = 4 if changes.get("samples") == 5 else 0
@@ -417,7 +433,9 @@ EVALUATION = {"trainable": 0, "rate": 0.0}
 
 
 @pytest.mark.parametrize(
-    "changes", [{"trainable": 1}, {"batch": 2}, {"passes": 2}, {"rate": 0.1}], ids=str
+    "changes",
+    [{"trainable": 1}, {"batch": 2}, {"passes": 2}, {"rate": 0.1}, {"proximal": 0.1}],
+    ids=str,
 )
 def test_an_evaluation_learns_nothing(ready, changes):
     response = ready.command(Command.EVALUATE, request(**EVALUATION))

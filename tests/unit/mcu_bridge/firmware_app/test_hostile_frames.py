@@ -107,14 +107,17 @@ class Stream:
         source, by_byte, by_class = self.random.choice((0, 0, 1)), *self.random.choices((0, 1), k=2)
         encodings = (source, by_byte, by_class)
         if self.random.random() < 0.3:
-            self.command(Command.EVALUATE, RUN.pack(0, samples, 1, 1, 0.0, *encodings, 255.0, 1))
+            self.command(
+                Command.EVALUATE, RUN.pack(0, samples, 1, 1, 0.0, *encodings, 255.0, 1, 0.0)
+            )
         else:
             batch = self.random.choice((1, 1, 2, samples, self.number()))
             passes = self.random.choice((1, 1, 3, self.number()))
             rate = self.random.choice((0.1, 0.1, *ODD_FLOATS))
             divisor = self.random.choice((1.0, 255.0, *ODD_FLOATS))
+            pull = self.random.choice((0.0, 0.0, 1.0, *ODD_FLOATS))
             mask = self.random.getrandbits(64)
-            request = RUN.pack(mask, samples, batch, passes, rate, *encodings, divisor, 1)
+            request = RUN.pack(mask, samples, batch, passes, rate, *encodings, divisor, 1, pull)
             self.command(Command.TRAIN, request)
         target_bytes = 2 if by_class else 4 * spec.outputs
         self.samples(samples, spec.inputs if by_byte else 4 * spec.inputs, target_bytes)
@@ -143,7 +146,7 @@ class Stream:
     def anything(self):
         command = self.random.choice((*Command, self.random.randint(1, 0x3F)))
         if command != Command.RESET:  # the board answers it, then it would be another one
-            length = self.random.choice((0, 4, 8, 12, 36, self.random.randint(0, 256)))
+            length = self.random.choice((0, 4, 8, 12, 40, self.random.randint(0, 256)))
             self.command(command, self.random.randbytes(length))
 
     def noise(self):

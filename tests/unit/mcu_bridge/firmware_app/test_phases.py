@@ -18,7 +18,7 @@ from networks import (
     networks,
     phases,
 )
-from phases import GRADIENT, on_sensor, plain, request_of, result_of, trained
+from phases import GRADIENT, KEEP_START, on_sensor, plain, request_of, result_of, trained
 
 from mcu_bridge.device.messages import Command, Region, Status, evaluation_request, run_request
 from mcu_bridge.sample_encoding import encode_samples
@@ -34,6 +34,7 @@ SMALL = NETWORKS["tanh_mlp"]
 def run(board, spec, parameters, samples, phase, command=Command.TRAIN):
     """RESULT and the parameters after the phase, from the line."""
     options = GRADIENT if phase.batch_size > 1 else 0
+    options |= KEEP_START if phase.proximal else 0
     stored = phase.samples if phase.passes > 1 else 0
     board.prepare(spec, parameters, options, stored)
     request, data = request_of(spec, phase, samples)
@@ -65,6 +66,8 @@ PHASES = {
     "one batch": Phase(9, 0.05, batch_size=9),
     "passes": Phase(5, 0.05, passes=3),
     "passes of batches": Phase(7, 0.05, batch_size=3, passes=2),
+    "online, proximal": Phase(9, 0.05, proximal=2.0),
+    "batches, proximal": Phase(9, 0.05, batch_size=4, passes=2, proximal=20.0),
 }
 
 
@@ -95,6 +98,27 @@ def test_the_next_phase_goes_on_from_the_last(board, seed):
         assert board.status(Command.RESULT) == Status.OK
         host, _ = trained(board.library, MLP, host, samples, phase)
     assert board.read(Region.PARAMETERS, MLP.parameter_bytes) == host.tobytes()
+
+
+def test_a_later_phase_is_pulled_back_to_what_was_committed(board, seed):
+    parameters = draw_parameters(MLP, seed)
+    board.prepare(MLP, parameters, KEEP_START)
+    host = parameters.copy()
+    for part, phase in enumerate((Phase(9, 0.1), Phase(9, 0.1, proximal=5.0))):
+        samples = draw_samples(MLP, phase.samples, seed + part)
+        request, data = request_of(MLP, phase, samples)
+        assert board.status(Command.TRAIN, request) == Status.OK
+        board.send(data)
+        NativeLearner(MLP, board.library).train(host, samples, phase, parameters)
+    assert board.read(Region.PARAMETERS, MLP.parameter_bytes) == host.tobytes()
+
+
+def test_a_start_that_a_selection_used_up_pulls_no_more(board, seed):
+    board.prepare(MLP, draw_parameters(MLP, seed), KEEP_START)
+    assert board.status(Command.SELECT, struct.pack("<I", 3)) == Status.OK
+    request, _ = request_of(MLP, Phase(2, 0.1, proximal=1.0), draw_samples(MLP, 2, seed))
+    assert board.status(Command.TRAIN, request) == Status.WRONG_STATE
+    assert board.has_parameters
 
 
 def test_bytes_and_classes_become_the_floats_that_they_stand_for(board, seed):
@@ -144,7 +168,7 @@ def test_a_phase_on_the_sensor_has_the_bits_of_the_hosts(board, phase, seed):
     parameters = draw_parameters(SMALL, seed)
     samples = Samples(*board.sensor_samples(seed, phase.samples, SMALL.inputs, SMALL.outputs))
     expected, host = trained(board.library, SMALL, parameters, samples, phase)
-    board.prepare(SMALL, parameters, GRADIENT, stored=9)
+    board.prepare(SMALL, parameters, GRADIENT | KEEP_START, stored=9)
     response = board.command(Command.TRAIN, on_sensor(SMALL, phase, seed))
     steps = phase.samples * phase.passes
     assert struct.unpack("<B3xII", response) == (Status.OK, steps, 0)
