@@ -80,7 +80,9 @@ def test_a_run_survives_kill_9(fleet_of, victims):
         )
 
 
-@pytest.mark.parametrize(("strategy", "rounds"), [("reptile", 400), ("tiny_meta_fed", 600)])
+@pytest.mark.parametrize(
+    ("strategy", "rounds"), [("reptile", 400), ("tiny_meta_fed", 600), ("fed_yogi", 400)]
+)
 def test_a_round_of_several_agents_survives_kill_9(fleet_of, strategy, rounds):
     small = {"precision": "int8", "down_precision": "int8", "fraction": 0.1, "local_layers": 1}
     options = small if strategy == "tiny_meta_fed" else {}

@@ -10,9 +10,19 @@ from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from typing import Any, cast
 
+import numpy as np
+
 from tinyfleet.errors import InvalidInput
 from tinyfleet.own_code import OwnCode, told
-from tinyfleet.strategies.base import MAX_MEMORY_VECTORS, Strategy, build, options_of
+from tinyfleet.strategies.base import (
+    MAX_AGENTS_PER_ROUND,
+    MAX_MEMORY_VECTORS,
+    Strategy,
+    Update,
+    build,
+    options_of,
+)
+from tinyfleet.strategies.server import initial_state, next_state
 
 VARIABLE = "TINYFLEET_STRATEGIES"
 
@@ -25,18 +35,41 @@ def own_strategies() -> Mapping[str, type]:
 def make_own(
     strategy: type, rounds: int, options: Mapping[str, Any], layers: tuple[str, ...]
 ) -> Strategy:
-    """The strategy, whose plan was made once; raises InvalidInput for any fault of its code."""
+    """The strategy, whose plan and rule were tried once; raises InvalidInput for what went wrong.
+
+    So a run is refused where it begins, rather than stop in a service where its rounds are folded.
+    """
     try:
         made = cast("Strategy", build(strategy, rounds, options, layers))
         made.plan(0)
-        if made.agents_per_round < 1:
-            raise InvalidInput(f"strategy '{made.name}' has no agents_per_round")
+        _try_rule(made)
     except InvalidInput:
         raise
     except Exception as error:  # noqa: BLE001 - the file is somebody's own: its faults get one line
         name = strategy.name  # type: ignore[attr-defined]
         raise InvalidInput(f"strategy '{name}' cannot be made: {told(error)}") from None
     return made
+
+
+def _try_rule(strategy: Strategy) -> None:
+    """Let the rule make the next version of three parameters, with one update a slot."""
+    model, delta = np.zeros(3, np.float32), np.full(3, 0.5, np.float32)
+    updates = [Update(slot, delta, 1) for slot in range(strategy.agents_per_round)]
+    if not 1 <= len(updates) <= MAX_AGENTS_PER_ROUND:
+        raise InvalidInput(f"agents_per_round must be 1 to {MAX_AGENTS_PER_ROUND}")
+    before = initial_state(strategy, model)
+    after = next_state(strategy, before, updates, 0)
+    made: list[Any] = [after.parameters, *after.memory]
+    for vector in made:
+        if not isinstance(vector, np.ndarray) or vector.dtype != np.float32 or vector.shape != (3,):
+            raise InvalidInput(
+                f"strategy '{strategy.name}' must make float32 vectors like the model it was given"
+            )
+    if len(after.memory) != len(before.memory):
+        raise InvalidInput(
+            f"strategy '{strategy.name}' has {len(before.memory)} memory_vectors, but its step "
+            f"makes {len(after.memory)}"
+        )
 
 
 def _objection(made: Any) -> str:

@@ -133,10 +133,12 @@ def test_people_get_a_table(capsys):
     assert max(map(len, text.splitlines())) <= 80
 
 
+@pytest.mark.parametrize("more", [(), ("--strategy", "fed_yogi", "--set", "agents_per_round=1")])
 def test_an_interrupted_run_is_kept_and_resuming_ends_in_the_same_parameters(
-    capsys, tmp_path, monkeypatch
+    capsys, tmp_path, monkeypatch, more
 ):
-    whole = document(capsys, "simulate", *QUICK)["parameters_sha256"]
+    run = (*QUICK, *more)
+    whole = document(capsys, "simulate", *run)["parameters_sha256"]
     update = RoundProgress.update
 
     def interrupted(self, version, loss, sent_bytes):
@@ -146,11 +148,11 @@ def test_an_interrupted_run_is_kept_and_resuming_ends_in_the_same_parameters(
 
     with monkeypatch.context() as patch:
         patch.setattr(RoundProgress, "update", interrupted)
-        line = refused(capsys, 5, "simulate", *QUICK, "--out", str(tmp_path), "--json")
+        line = refused(capsys, 5, "simulate", *run, "--out", str(tmp_path), "--json")
     path = tmp_path / "checkpoint.tinyfleet"
     assert f"interrupted after 12 of 30 rounds; add --resume {path} to go on" in line
     assert load_checkpoint(path).version == 12
-    resumed = document(capsys, "simulate", *QUICK, "--resume", str(path))
+    resumed = document(capsys, "simulate", *run, "--resume", str(path))
     assert resumed["parameters_sha256"] == whole
     assert resumed["samples"] == 18 * 16
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from services.aggregator.adapters.memory import MemoryJournal
+from services.aggregator.adapters.sql import open_journal
 from services.aggregator.core import Submission, Totals
 from services.aggregator.group_commit import Receipt
 from services.aggregator.keeper import Keeper, SnapshotPolicy
@@ -17,6 +18,7 @@ from tinyfleet.model.layers import Dense
 from tinyfleet.model.spec import ModelSpec
 from tinyfleet.run import RunSpec
 from tinyfleet.strategies import Update
+from tinyfleet.strategies.server import initial_state, next_state
 from tinyfleet.telemetry import NoTelemetry
 
 SLOTS = 2
@@ -24,9 +26,9 @@ TINY = ModelSpec("tiny", (1, 1, 2), (Dense(units=1),), "mean_squared_error")
 SELDOM = SnapshotPolicy(rounds=10**6, bytes=1 << 40)
 
 
-def a_run(rounds=50, slots=SLOTS, model=TINY):
+def a_run(rounds=50, slots=SLOTS, model=TINY, strategy="reptile"):
     options = {"samples": 4, "batch_size": 2, "passes": 1, "inner_rate": 0.1, "outer_rate": 1.0}
-    return RunSpec(model, "sine", "reptile", rounds, 1, {}, options | {"agents_per_round": slots})
+    return RunSpec(model, "sine", strategy, rounds, 1, {}, options | {"agents_per_round": slots})
 
 
 class UnreliableJournal(MemoryJournal):
@@ -114,13 +116,14 @@ async def fill(keeper, rounds, first=0):
             assert await status(submit(keeper, number, slot)) is Receipt.ACCEPTED
 
 
-def expected_after(rounds):
-    run = a_run()
-    strategy, model = run.make_strategy(), run.initial_parameters()
+def expected_after(rounds, strategy="reptile"):
+    run = a_run(strategy=strategy)
+    rule = run.make_strategy()
+    state = initial_state(rule, run.initial_parameters())
     for number in range(rounds):
         updates = [Update(slot, delta_of(number, slot), 4) for slot in range(SLOTS)]
-        model = strategy.apply(model, updates, number)
-    return model
+        state = next_state(rule, state, updates, number)
+    return state.parameters
 
 
 async def latest(keeper, run_id="a"):
@@ -330,6 +333,19 @@ async def test_snapshots_come_by_rounds_and_change_nothing(journal):
     told = await (await restarted.watch("a")).next()
     assert told.totals == Totals(updates=20, samples=80, bytes_up=240, diverged=0, bytes_down=240)
     await restarted.close()
+
+
+@pytest.mark.parametrize("strategy", ["fed_avg_m", "fed_adam", "fed_yogi"])
+async def test_what_a_rule_remembers_outlives_the_process(tmp_path, strategy):
+    for first, last in ((0, 6), (6, 7), (7, 13)):  # between two snapshots, after one round, beyond
+        policy = SnapshotPolicy(rounds=4, bytes=1 << 40)
+        keeper = Keeper(open_journal(tmp_path), policy, NoTelemetry())
+        await keeper.open_run("a", a_run(strategy=strategy))
+        await fill(keeper, last - first, first)
+        model = await latest(keeper)
+        expected = expected_after(last, strategy)
+        assert (model.version, model.parameters.tobytes()) == (last, expected.tobytes())
+        await keeper.close()
 
 
 @pytest.mark.parametrize(

@@ -138,6 +138,27 @@ def test_a_fault_in_the_plan_is_one_line(write):
         make_strategy("majority", 10, {})
 
 
+@pytest.mark.parametrize(
+    ("rule", "message"),
+    [
+        ("return 1 / 0", "'majority' cannot be made: ZeroDivisionError"),
+        ("return model[0]", "must make float32 vectors like the model"),
+        ("return model.astype(float)", "must make float32 vectors like the model"),
+        ("return model[:2]", "must make float32 vectors like the model"),
+    ],
+)
+def test_a_fault_in_the_rule_is_found_before_the_run_begins(write, rule, message):
+    write(STRATEGY.replace("votes = sum", f"{rule}\n        votes = sum"))
+    with pytest.raises(InvalidInput, match=message):
+        make_strategy("majority", 10, {})
+
+
+def test_a_memory_of_another_length_than_declared_is_refused(write):
+    write(REMEMBERING.replace("memory_vectors = 1", "memory_vectors = 2"))
+    with pytest.raises(InvalidInput, match="has 2 memory_vectors, but its step makes 1"):
+        make_strategy("majority", 10, {})
+
+
 def test_a_name_of_tinyfleet_is_not_to_be_taken(write):
     write(STRATEGY.replace('"majority"', '"reptile"'))
     with pytest.raises(
