@@ -18,7 +18,7 @@ STRATEGIES = [
     "fed_avg",
     "fed_sgd",
     "tiny_meta_fed",
-    "tiny_ol",
+    "fed_tiny_ol",
     "per_fed_avg",
     "fed_yogi",
 ]

@@ -184,9 +184,11 @@ def _contenders(
 def _contender(entry: Any, rounds: int, every: int, devices: int | None) -> Contender:
     _check_keys("a strategy", entry, _STRATEGY_KEYS, ("strategy",))
     strategy = _text("strategy", entry["strategy"], MAX_TEXT)
-    known = [*strategy_names(), *BASELINES]
-    if strategy not in known:
-        raise unknown_name("strategy", strategy, known)
+    names = strategy_names()
+    if strategy not in names and strategy not in BASELINES:
+        raise unknown_name("strategy", strategy, [*names, *BASELINES])
+    if strategy in names and strategy in BASELINES:
+        raise InvalidInput(f"'{strategy}' is a baseline, too: give your strategy another name")
     own = _whole("rounds of a strategy", entry.get("rounds", rounds), 1, MAX_ROUNDS)
     options = _options(f"options of {strategy}", entry.get("options", {}))
     if strategy in BASELINES:

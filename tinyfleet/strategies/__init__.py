@@ -15,19 +15,19 @@ from tinyfleet.strategies.fed_avg import FedAvg
 from tinyfleet.strategies.fed_avg_m import FedAvgM
 from tinyfleet.strategies.fed_prox import FedProx
 from tinyfleet.strategies.fed_sgd import FedSGD
+from tinyfleet.strategies.fed_tiny_ol import FedTinyOL
 from tinyfleet.strategies.fed_yogi import FedYogi
 from tinyfleet.strategies.own import make_own, own_strategies
 from tinyfleet.strategies.per_fed_avg import PerFedAvg
 from tinyfleet.strategies.plan import Download, Phase, TrainingPlan, Upload
 from tinyfleet.strategies.reptile import Reptile
 from tinyfleet.strategies.tiny_meta_fed import TinyMetaFed
-from tinyfleet.strategies.tiny_ol import TinyOL
 from tinyfleet.strategies.tiny_reptile import TinyReptile
 
 STRATEGIES: dict[str, type] = {
     strategy.name: strategy
     for strategy in (
-        *(TinyReptile, TinyMetaFed, TinyOL, Reptile, PerFedAvg),
+        *(TinyReptile, TinyMetaFed, FedTinyOL, Reptile, PerFedAvg),
         *(FedAvg, FedSGD, FedProx, FedAvgM, FedAdam, FedYogi),
     )
 }

@@ -41,7 +41,7 @@ class Sine:
             "reptile": {"inner_rate": 0.02},
             "fed_avg": {"inner_rate": 0.005},
             # Both diverge at the rates at which a whole network learns online.
-            "tiny_ol": {"samples": 128, "inner_rate": 0.0003},
+            "fed_tiny_ol": {"samples": 128, "inner_rate": 0.0003},
             "per_fed_avg": {"adapt_rate": 0.005, "inner_rate": 0.005, "schedule": "linear"},
         }
     )

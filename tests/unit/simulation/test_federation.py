@@ -132,8 +132,8 @@ def test_only_what_is_shared_and_changed_most_is_sent():
     assert result.samples == 4 * (10 + 8)
 
 
-def test_only_the_head_of_tiny_ol_learns_and_travels():
-    run = run_of("tiny_ol", rounds=4)
+def test_only_the_head_of_fed_tiny_ol_learns_and_travels():
+    run = run_of("fed_tiny_ol", rounds=4)
     result = simulate(run, SINE, make_learner(run.model))
     head = 33  # the last layer of mlp_32 is 32 x 1 and a bias
     assert result.bytes_down == result.bytes_up == 4 * 4 * head
@@ -142,8 +142,8 @@ def test_only_the_head_of_tiny_ol_learns_and_travels():
     assert moved[-head:].sum() > head / 2  # the others hang on ReLUs that stay at zero
 
 
-def test_tiny_ol_without_a_body_is_tiny_reptile():
-    runs = [run_of("tiny_ol", head_layers=3, outer_rate=0.5), run_of(outer_rate=0.5)]
+def test_fed_tiny_ol_without_a_body_is_tiny_reptile():
+    runs = [run_of("fed_tiny_ol", head_layers=3, outer_rate=0.5), run_of(outer_rate=0.5)]
     hashes = {
         parameters_sha256(simulate(run, SINE, make_learner(run.model)).parameters) for run in runs
     }

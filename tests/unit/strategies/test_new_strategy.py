@@ -167,6 +167,14 @@ def test_a_name_of_tinyfleet_is_not_to_be_taken(write):
         strategy_names()
 
 
+def test_a_strategy_named_like_a_baseline_is_not_compared(write, capsys, tmp_path):
+    write(STRATEGY.replace('"majority"', '"transfer"'))
+    text = EXPERIMENT.replace('"majority"', '"transfer"').replace("agents_per_round", "samples")
+    (tmp_path / "x.toml").write_text(text, encoding="utf-8")
+    assert run(["compare", "x.toml", "--out", "out"]) == 2
+    assert "'transfer' is a baseline, too: give your strategy another" in capsys.readouterr().err
+
+
 def test_annotations_may_be_written_as_text(write):
     write("from __future__ import annotations\n" + STRATEGY)
     assert make_strategy("majority", 10, {"samples": 7}).plan(0).samples == 7

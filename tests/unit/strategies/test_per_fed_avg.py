@@ -53,12 +53,12 @@ def test_the_way_to_the_adapted_point_does_not_count():
     )
 
 
-def test_tiny_ol_learns_its_head_online_and_keeps_its_body():
+def test_fed_tiny_ol_learns_its_head_online_and_keeps_its_body():
     layers = ("conv2d_1", "conv2d_2", "dense_1")
-    plan = make_strategy("tiny_ol", 10, {"samples": 7}, layers).plan(0)
+    plan = make_strategy("fed_tiny_ol", 10, {"samples": 7}, layers).plan(0)
     assert plan == TrainingPlan((Phase(7, 0.01, trainable=("dense_1",)),), local=layers[:2])
     assert plan.online
-    whole = make_strategy("tiny_ol", 10, {"head_layers": 3}, layers).plan(0)
+    whole = make_strategy("fed_tiny_ol", 10, {"head_layers": 3}, layers).plan(0)
     assert (whole.local, whole.phases[0].trainable) == ((), layers)
     with pytest.raises(InvalidInput, match=r"head_layers must be at most 3, .*, got 4"):
-        make_strategy("tiny_ol", 10, {"head_layers": 4}, layers)
+        make_strategy("fed_tiny_ol", 10, {"head_layers": 4}, layers)

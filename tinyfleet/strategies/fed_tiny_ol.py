@@ -1,4 +1,4 @@
-"""TinyOL: only the last layers learn, online; the body below them is frozen and never travels.
+"""FedTinyOL: only the last layers learn, online; the body below them is frozen, never travels.
 
 Ren, Anicic and Runkler, "TinyOL: TinyML with Online-Learning on Microcontrollers", arXiv
 2103.08295, made federated by us: the head is shared and moves as in TinyReptile.
@@ -10,9 +10,9 @@ Ren, Anicic and Runkler, "TinyOL: TinyML with Online-Learning on Microcontroller
         sends back w' - w
     the server:  w <- w + outer_rate * mean of (w' - w)
 
-In the paper the body was trained before, elsewhere. Here nobody trained it: the head learns on
-random features. That is the least traffic and time of all strategies, and the floor for what a
-trained body is worth; do not expect the accuracy of one.
+In the paper the body was trained before, elsewhere, as it is in a comparison's baseline `tiny_ol`.
+Here nobody trained it: the head learns on random features. That is the least traffic and time of
+all strategies, and the floor for what a trained body is worth; do not expect the accuracy of one.
 """
 
 from __future__ import annotations
@@ -40,10 +40,10 @@ from tinyfleet.strategies.plan import Phase, TrainingPlan
 
 
 @dataclass(frozen=True)
-class TinyOL:
-    """The strategy `tiny_ol`; see the module for the algorithm. Defaults are our choice."""
+class FedTinyOL:
+    """The strategy `fed_tiny_ol`; see the module for the algorithm. Defaults are our choice."""
 
-    name = "tiny_ol"
+    name = "fed_tiny_ol"
 
     rounds: int = rounds_option()
     layers: tuple[str, ...] = layers_option()
