@@ -157,10 +157,13 @@ def _train(
     watcher: _Watcher,
     devices: int | None,
 ) -> Outcome:
-    begun = (start.parameters, start.version, start.memory) if start else ()
+    parameters, version = (start.parameters, start.version) if start else (None, 0)
+    memory = start.memory if start else ()
     began = time.perf_counter()
     with watcher.progress:
-        result = simulate(run, task, learner, watcher, *begun, devices=devices)
+        result = simulate(
+            run, task, learner, watcher, parameters, version, memory=memory, devices=devices
+        )
     wall_s = time.perf_counter() - began - watcher.testing_s
     evaluation = evaluate(learner, result.parameters, task, settings)
     watcher.health.tested(run.rounds, evaluation)

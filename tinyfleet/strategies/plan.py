@@ -122,8 +122,9 @@ class TrainingPlan:
 
     local: names of the layers that never leave the device: they are neither sent to it nor back,
     and begin each round as the run's seeded initialization. upload: what of the change goes back.
-    download: what goes down. counted_from: the phase from whose beginning on the change is counted, 0
-    to phases - 1: what the phases before it change is trained on, and is no part of what goes back.
+    download: what goes down. counted_from: the phase from whose beginning on the change is counted,
+    0 to phases - 1: what the phases before it change is trained on, and is no part of what goes
+    back.
     """
 
     phases: tuple[Phase, ...]

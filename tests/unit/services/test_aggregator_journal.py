@@ -220,7 +220,7 @@ def test_a_database_from_before_there_was_memory_goes_on(tmp_path):
     old.snapshot("a", Snapshot(5, model(5), TOTALS), ended=False)
     for statement in (
         "ALTER TABLE snapshots DROP COLUMN memory",
-        "UPDATE alembic_version SET version_num = '0001'",
+        "UPDATE alembic_version SET version_num = '0002'",
     ):
         old._writer.exec_driver_sql(statement)
     old._writer.commit()
