@@ -12,14 +12,15 @@ from tinyfleet.v1 import aggregator_pb2, aggregator_pb2_grpc
 
 
 async def fetch_start(
-    channel: grpc.aio.Channel, run_id: str, version: int, exchange: Exchange
-) -> Start:
-    """The start that is `version` of the model; chunks go straight to their place.
+    channel: grpc.aio.Channel, run_id: str, version: int | None, exchange: Exchange
+) -> tuple[Start, int]:
+    """The start that is `version` of the model, and that version; None asks for the newest.
 
-    Raises Lost when the call ends early, InvalidInput when what comes is not that model.
+    Chunks go straight to their place. Raises Lost when the call ends early, InvalidInput when what
+    comes is not that model.
     """
     buffer = bytearray(exchange.starts.whole_bytes)
-    filled = 0
+    filled, sent = 0, version
     request = aggregator_pb2.FetchModelRequest(
         run_id=run_id, version=version, shared_only=not exchange.start_is_model
     )
@@ -27,12 +28,13 @@ async def fetch_start(
         call = aggregator_pb2_grpc.AggregatorServiceStub(channel).FetchModel(request)
         while (chunk := await call.read()) is not grpc.aio.EOF:
             data = chunk.data
-            _check(chunk, version, filled + len(data), len(buffer))
+            sent = chunk.version if sent is None else sent
+            _check(chunk, sent, filled + len(data), len(buffer))
             buffer[filled : filled + len(data)] = data
             filled += len(data)
-    if filled != len(buffer):
+    if sent is None or filled != len(buffer):
         raise Lost(f"the model ended after {filled} of {len(buffer)} bytes")
-    return exchange.starts.read_whole(buffer)
+    return exchange.starts.read_whole(buffer), sent
 
 
 def _check(

@@ -30,6 +30,7 @@ from tinyfleet.exchange import Exchange, Payload
 from tinyfleet.logs import fields
 from tinyfleet.model.spec import Parameters
 from tinyfleet.run import RunSpec
+from tinyfleet.strategies.base import asynchronous
 from tinyfleet.strategies.plan import TrainingPlan
 from tinyfleet.telemetry import Telemetry
 from tinyfleet.v1 import aggregator_pb2, coordinator_pb2
@@ -57,6 +58,11 @@ class PreparedRun:
     def initial(self) -> Parameters:
         """Version 0 of the model: what local layers begin as."""
         return self.spec.initial_parameters()
+
+    @cached_property
+    def overlaps(self) -> bool:
+        """Whether the run is asynchronous: then an update may start from any recent version."""
+        return asynchronous(self.spec.make_strategy()) is not None
 
 
 class Prepare(Protocol):
@@ -199,11 +205,11 @@ class Work:
         run = self._runs.get(assignment.run_id)
         if run is None:
             run = await self._ready(assignment.run_id)
-        start = await self._start(assignment, run, work)
+        start, version = await self._start(assignment, run, work)
         draw = SlotSamples(run.source, run.spec.seed, assignment.round, assignment.slot)
         outcome = await self._train(run.trainer, start, work.plan, draw)
         data = _encoded(assignment, run, work.exchange, outcome)
-        return TrainedUpdate(_header(assignment, work, outcome, len(data)), data)
+        return TrainedUpdate(_header(assignment, work, outcome, version, len(data)), data)
 
     async def _train(
         self, trainer: Trainer, start: Parameters, plan: TrainingPlan, draw: SlotSamples
@@ -249,13 +255,17 @@ class Work:
 
     async def _start(
         self, assignment: coordinator_pb2.Assignment, run: PreparedRun, work: SlotWork
-    ) -> Parameters:
-        exchange = work.exchange
-        start = work.start or await self._fetch(assignment, exchange)
+    ) -> tuple[Parameters, int]:
+        """What training starts from, and which version that is."""
+        exchange, start, version = work.exchange, work.start, assignment.base_version
+        if start is None:
+            start, version = await self._fetch(assignment, run, exchange)
         shared = exchange.starts.parameters(start)
-        return shared if exchange.is_whole else exchange.whole(shared, run.initial)
+        return shared if exchange.is_whole else exchange.whole(shared, run.initial), version
 
-    async def _fetch(self, assignment: coordinator_pb2.Assignment, exchange: Exchange) -> Start:
+    async def _fetch(
+        self, assignment: coordinator_pb2.Assignment, run: PreparedRun, exchange: Exchange
+    ) -> tuple[Start, int]:
         """The start from the aggregator; tried again until the assignment's deadline."""
         limit_s = (assignment.deadline_ms or 60_000) / 1000.0
         backoff = Backoff(1.0, self._clock)
@@ -263,13 +273,14 @@ class Work:
             async with self._until_withdrawn(limit_s):
                 while True:
                     with contextlib.suppress(Lost):
-                        return await self._fetch_once(assignment, exchange)
+                        return await self._fetch_once(assignment, run, exchange)
                     await backoff.pause()
 
     async def _fetch_once(
-        self, assignment: coordinator_pb2.Assignment, exchange: Exchange
-    ) -> Start:
-        run_id, version = assignment.run_id, assignment.base_version
+        self, assignment: coordinator_pb2.Assignment, run: PreparedRun, exchange: Exchange
+    ) -> tuple[Start, int]:
+        # Where rounds overlap, the version of the assignment may be gone by now.
+        run_id, version = assignment.run_id, None if run.overlaps else assignment.base_version
         async with self._delivery.connection() as channel:
             try:
                 return await fetch_start(channel, run_id, version, exchange)
@@ -305,7 +316,11 @@ def _encoded(
 
 
 def _header(
-    assignment: coordinator_pb2.Assignment, work: SlotWork, outcome: Outcome, size: int
+    assignment: coordinator_pb2.Assignment,
+    work: SlotWork,
+    outcome: Outcome,
+    base_version: int,
+    size: int,
 ) -> aggregator_pb2.UpdateHeader:
     is_whole = not assignment.HasField("relative_to")
     return aggregator_pb2.UpdateHeader(
@@ -313,7 +328,7 @@ def _header(
         run_id=assignment.run_id,
         round=assignment.round,
         slot=assignment.slot,
-        base_version=assignment.base_version,
+        base_version=base_version,
         total_bytes=size,
         encoding=_DENSE if work.exchange.is_dense else _SELECTED,
         samples=work.plan.samples,

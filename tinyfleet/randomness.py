@@ -23,6 +23,7 @@ class Purpose(IntEnum):
     EVALUATION_TASK = 3
     STRATEGY = 4
     UPLOAD = 5
+    DEVICE_SPEED = 6
     HOLDERS = 7
 
 

@@ -17,6 +17,7 @@ import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from typing import NamedTuple
 
 import numpy as np
 
@@ -40,6 +41,7 @@ class Verdict(Enum):
     STORE = "store"  # it counts once it is on disk
     KNOWN = "known"  # it is on disk already: accepted again, and nothing changes
     LATE = "late"
+    STALE = "stale"  # it started from too old a version: its slot is to be given out again
     INVALID = "invalid"
     WAIT = "wait"  # it depends on something that is being stored: ask again after that
 
@@ -66,15 +68,19 @@ class Submission:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RoundUpdate:
-    """A checked update of a round.
+    """A checked update.
 
-    data: the change as it came, encoded, or None when its training diverged: it counts as zero.
-    loss: finite; 0 when it diverged. start_bytes: what its agent was sent to start from.
+    version: of the model that it is applied to, base_version: that it started from; both are
+    `round` unless the run is asynchronous. data: the change as it came, encoded, or None when its
+    training diverged: it counts as zero. loss: finite; 0 when it diverged. start_bytes: what
+    its agent was sent to start from.
     """
 
     assignment_id: str
     round: int
     slot: int
+    version: int
+    base_version: int
     samples: int
     loss: float
     training_us: int
@@ -91,9 +97,17 @@ class RoundUpdate:
         return 0 if self.data is None else len(self.data)
 
 
+class Place(NamedTuple):
+    """Where an update belongs: its slot, and the version that it was applied to."""
+
+    round: int
+    slot: int
+    version: int
+
+
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """update: set when the verdict is STORE. reason: one line, set when it is LATE or INVALID."""
+    """update: set when the verdict is STORE. reason: one line, set when it is not taken."""
 
     verdict: Verdict
     reason: str = ""
@@ -106,7 +120,8 @@ class ClosedRound:
 
     round: from 0, the last one. updates: how many went into it. loss: mean training loss of the
     last round over the updates that stayed finite, nan if none did. bytes_up: encoded updates.
-    bytes_down: what their agents were sent to start from.
+    bytes_down: what their agents were sent to start from. staleness: mean over the last round's
+    updates, in versions.
     """
 
     round: int
@@ -117,9 +132,10 @@ class ClosedRound:
     slowest_training_us: int
     diverged: int
     bytes_down: int
+    staleness: float = 0.0
 
     def merged_with(self, later: ClosedRound) -> ClosedRound:
-        """Both as one: totals add up, the later round's number and loss stay."""
+        """Both as one: totals add up, the later round's number, loss and staleness stay."""
         return ClosedRound(
             round=later.round,
             updates=self.updates + later.updates,
@@ -129,6 +145,7 @@ class ClosedRound:
             slowest_training_us=max(self.slowest_training_us, later.slowest_training_us),
             diverged=self.diverged + later.diverged,
             bytes_down=self.bytes_down + later.bytes_down,
+            staleness=later.staleness,
         )
 
 
@@ -158,21 +175,26 @@ class Totals:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Snapshot:
-    """A version of a run's model, what went into it, and what the rule remembers with it."""
+    """A version of a run's model, what went into it, and what the rule remembers with it.
+
+    missing: of an asynchronous run, the slots that are not in it although a later one is, as
+    round * slots of a round + slot, in order.
+    """
 
     version: int
     parameters: Parameters
     totals: Totals = Totals()
     memory: Memory = ()
+    missing: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class StoredRun:
     """What storage knows of a run.
 
-    snapshot: the newest. updates: those stored for rounds from its version on, in any order.
-    closings: rounds that were closed before all their slots were there. remembered: assignment
-    id -> (round, slot) of updates of rounds before the snapshot's version.
+    snapshot: the newest. updates: those for its version and later ones, in the order in which they
+    were stored. closings: rounds that were closed before all their slots were there. remembered:
+    assignment id -> place of updates that are in the snapshot.
     """
 
     run: RunSpec
@@ -180,14 +202,18 @@ class StoredRun:
     snapshot: Snapshot
     updates: Sequence[RoundUpdate]
     closings: Collection[int]
-    remembered: dict[str, tuple[int, int]]
+    remembered: dict[str, Place]
 
 
-_KNOWN, _WAIT = Decision(Verdict.KNOWN), Decision(Verdict.WAIT)
+KNOWN, WAIT = Decision(Verdict.KNOWN), Decision(Verdict.WAIT)
+ENDED = Decision(Verdict.LATE, "the run has ended")
 
 
 class Ledger:
-    """One run: its model and the open round. The round that is open has the model's version."""
+    """One run: its model and the open round. The round that is open has the model's version.
+
+    `buffered.BufferedLedger` is that of an asynchronous run.
+    """
 
     def __init__(self, run: RunSpec, start: Snapshot) -> None:
         check_size(run)
@@ -205,19 +231,19 @@ class Ledger:
         self._pending: dict[int, RoundUpdate] = {}
         self._pending_ids: set[str] = set()
         self._holds = 0
-        self._known: dict[str, tuple[int, int]] = {}
-        self._ids_of_round: dict[int, list[str]] = {}
+        self._known: dict[str, Place] = {}
+        self._ids_of_version: dict[int, list[str]] = {}
 
     @classmethod
     def restore(cls, stored: StoredRun) -> Ledger:
         """The ledger as it was when the last stored thing was stored."""
         ledger = cls(stored.run, stored.snapshot)
         for assignment_id, place in stored.remembered.items():
-            ledger._remember(assignment_id, *place)
+            ledger._remember(assignment_id, place)
         rounds: dict[int, list[RoundUpdate]] = {}
         for update in stored.updates:
             ledger._check_stored(update)
-            rounds.setdefault(update.round, []).append(update)
+            rounds.setdefault(update.version, []).append(update)
         while updates := rounds.pop(ledger.version, None):
             ledger.stored(updates)
             if not (ledger.is_due or ledger.version in stored.closings):
@@ -246,8 +272,13 @@ class Ledger:
         return sorted(self._received)
 
     @property
+    def open_slots(self) -> tuple[int, ...]:
+        """Of an asynchronous run, the slots whose updates are taken, as in `Snapshot.missing`."""
+        return ()
+
+    @property
     def is_due(self) -> bool:
-        """Whether every slot of the open round is stored."""
+        """Whether all updates that make the next version are stored."""
         return len(self._received) == self._slots
 
     @property
@@ -266,7 +297,7 @@ class Ledger:
         if place is not None:
             return _repeated(submission, place)
         if submission.assignment_id in self._pending_ids:
-            return _WAIT
+            return WAIT
         refusal = self._misplaced(submission)
         if refusal is not None:
             return refusal
@@ -274,7 +305,7 @@ class Ledger:
             update = self._checked(submission)
         except InvalidInput as error:
             return Decision(Verdict.INVALID, str(error))
-        self._pending[update.slot] = update
+        self._pending[self._key(update)] = update
         self._pending_ids.add(update.assignment_id)
         return Decision(Verdict.STORE, update=update)
 
@@ -282,13 +313,14 @@ class Ledger:
         """These are on disk now."""
         self.not_stored(updates)
         for update in updates:
-            self._received[update.slot] = update
-            self._remember(update.assignment_id, update.round, update.slot)
+            self._received[self._key(update)] = update
+            place = Place(update.round, update.slot, update.version)
+            self._remember(update.assignment_id, place)
 
     def not_stored(self, updates: Sequence[RoundUpdate]) -> None:
         """These could not be stored: their slots are free again."""
         for update in updates:
-            self._pending.pop(update.slot, None)
+            self._pending.pop(self._key(update), None)
             self._pending_ids.discard(update.assignment_id)
 
     def can_close(self, round: int) -> bool:
@@ -317,12 +349,12 @@ class Ledger:
 
         Changes nothing, so that it may run beside other calls while submissions are held.
         """
-        parts = [self._part(self._received[slot]) for slot in sorted(self._received)]
+        parts = [self._part(update) for update in self._in_order()]
         return next_state(self._strategy, self._state, parts, self.version)
 
     def close_round(self, folded: ServerState) -> ClosedRound:
         """Make the result of `fold` the model and open the next round."""
-        closed = _summary(self.version, [self._received[slot] for slot in sorted(self._received)])
+        closed = _summary(self.version, self._in_order())
         self._state = folded
         self.totals = self.totals.plus(closed)
         self.version += 1
@@ -331,18 +363,26 @@ class Ledger:
         self._forget(self.version - REMEMBERED_ROUNDS)
         return closed
 
+    def _key(self, update: RoundUpdate) -> int:
+        """What tells the updates apart that make the next version."""
+        return update.slot
+
+    def _in_order(self) -> list[RoundUpdate]:
+        """The stored updates that make the next version, in the order in which they are folded."""
+        return [self._received[slot] for slot in sorted(self._received)]
+
     def _part(self, update: RoundUpdate) -> Update:
-        if update.data is None:
-            return Update(update.slot, np.zeros_like(self.parameters), update.samples)
-        return Update(update.slot, self.exchange.decode(update.data), update.samples)
+        data, staleness = update.data, update.version - update.base_version
+        delta = np.zeros_like(self.parameters) if data is None else self.exchange.decode(data)
+        return Update(update.slot, delta, update.samples, staleness)
 
     def _misplaced(self, submission: Submission) -> Decision | None:
         """The decision about a submission that is not for a free slot of the open round."""
         if self._holds:
-            return _WAIT
+            return WAIT
         version = self.version
         if self.ended or version >= self.run.rounds:
-            return Decision(Verdict.LATE, "the run has ended")
+            return ENDED
         if submission.round < version:
             return Decision(Verdict.LATE, f"round {submission.round} is closed, {version} is open")
         if submission.round > version:
@@ -357,25 +397,22 @@ class Ledger:
             return Decision(
                 Verdict.LATE, f"slot {submission.slot} of round {version} has its update already"
             )
-        return _WAIT if submission.slot in self._pending else None
+        return WAIT if submission.slot in self._pending else None
 
     def _checked(self, submission: Submission) -> RoundUpdate:
         """The update in a submission for a free slot; raises InvalidInput with what is wrong."""
-        if submission.base_version != self.version:
-            raise InvalidInput(
-                f"trained from version {submission.base_version}, round {self.version} starts "
-                f"from {self.version}"
-            )
-        if not 1 <= submission.samples <= self._plan_samples:
-            raise InvalidInput(
-                f"samples must be 1 to the plan's {self._plan_samples}, got {submission.samples}"
-            )
+        self._check_base(submission)
+        most = self._samples_of(submission.round)
+        if not 1 <= submission.samples <= most:
+            raise InvalidInput(f"samples must be 1 to the plan's {most}, got {submission.samples}")
         if submission.training_us > MAX_TRAINING_US:
             raise InvalidInput(f"training_us must be at most {MAX_TRAINING_US}")
         return RoundUpdate(
             submission.assignment_id,
             submission.round,
             submission.slot,
+            self.version,
+            submission.base_version,
             submission.samples,
             0.0 if submission.diverged else _finite("loss", submission.loss),
             submission.training_us,
@@ -388,6 +425,17 @@ class Ledger:
             return self.exchange.starts.whole_bytes
         self.exchange.check_start_size(submission.start_bytes)
         return submission.start_bytes
+
+    def _check_base(self, submission: Submission) -> None:
+        if submission.base_version != self.version:
+            raise InvalidInput(
+                f"trained from version {submission.base_version}, round {self.version} starts "
+                f"from {self.version}"
+            )
+
+    def _samples_of(self, round: int) -> int:
+        """How many samples the plan of a round takes, of one whose updates are taken now."""
+        return self._plan_samples
 
     def _data(self, submission: Submission) -> Payload | None:
         if submission.diverged:
@@ -413,13 +461,13 @@ class Ledger:
                 "restore the database from a copy"
             ) from None
 
-    def _remember(self, assignment_id: str, round: int, slot: int) -> None:
-        self._known[assignment_id] = (round, slot)
-        self._ids_of_round.setdefault(round, []).append(assignment_id)
+    def _remember(self, assignment_id: str, place: Place) -> None:
+        self._known[assignment_id] = place
+        self._ids_of_version.setdefault(place.version, []).append(assignment_id)
 
-    def _forget(self, before_round: int) -> None:
-        for number in [number for number in self._ids_of_round if number < before_round]:
-            for assignment_id in self._ids_of_round.pop(number):
+    def _forget(self, before: int) -> None:
+        for number in [number for number in self._ids_of_version if number < before]:
+            for assignment_id in self._ids_of_version.pop(number):
                 self._known.pop(assignment_id, None)
 
 
@@ -434,11 +482,12 @@ def check_size(run: RunSpec) -> None:
         )
 
 
-def _repeated(submission: Submission, place: tuple[int, int]) -> Decision:
-    if place == (submission.round, submission.slot):
-        return _KNOWN
+def _repeated(submission: Submission, place: Place) -> Decision:
+    if (place.round, place.slot) == (submission.round, submission.slot):
+        return KNOWN
     return Decision(
-        Verdict.INVALID, f"its id belongs to slot {place[1]} of round {place[0]}: use a new one"
+        Verdict.INVALID,
+        f"its id belongs to slot {place.slot} of round {place.round}: use a new one",
     )
 
 
@@ -459,4 +508,5 @@ def _summary(round: int, updates: Sequence[RoundUpdate]) -> ClosedRound:
         slowest_training_us=max(update.training_us for update in updates),
         diverged=len(updates) - len(losses),
         bytes_down=sum(update.start_bytes for update in updates),
+        staleness=sum(one.version - one.base_version for one in updates) / len(updates),
     )

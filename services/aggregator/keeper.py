@@ -9,9 +9,10 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
+from services.aggregator.buffered import ledger_of
 from services.aggregator.core import Ledger, RoundUpdate, Snapshot, Submission, Verdict, check_size
 from services.aggregator.group_commit import Answer, Batch, GroupCommit, Receipt
 from services.aggregator.ports import Closing, Entry, Journal
@@ -34,6 +35,7 @@ TELEMETRY_INTERVAL_S = 0.1  # our choice: a fast run is sampled, or measuring wo
 _RECEIPTS = {
     Verdict.KNOWN: Receipt.ACCEPTED,
     Verdict.LATE: Receipt.LATE,
+    Verdict.STALE: Receipt.LATE,
     Verdict.INVALID: Receipt.INVALID,
 }
 
@@ -91,7 +93,11 @@ class _Run:
         ledger = self.ledger
         small = ledger.run.model.parameter_bytes <= MAX_INLINE_BYTES
         inline = parameters_to_bytes(ledger.parameters) if small else b""
-        self.state = State(ledger.version, inline, ledger.totals)
+        self.state = State(ledger.version, inline, ledger.totals, ledger.open_slots)
+
+    def note_slots(self) -> None:
+        """Write down which slots of an asynchronous run are open; others have none."""
+        self.state = replace(self.state, open_slots=self.ledger.open_slots)
 
     async def quiet(self) -> None:
         """Return when nothing of the run is being stored or folded."""
@@ -148,7 +154,7 @@ class Keeper:
             if run is None:
                 initial = Snapshot(0, spec.initial_parameters())
                 await self._commits.run(self._journal.create, run_id, spec, initial)
-                self._runs[run_id] = _Run(run_id, Ledger(spec, initial))
+                self._runs[run_id] = _Run(run_id, ledger_of(spec)(spec, initial))
                 details = fields(run=run_id, strategy=spec.strategy, rounds=spec.rounds)
                 log.info("run opened", extra=details)
             elif run.ledger.run != spec:
@@ -234,6 +240,8 @@ class Keeper:
         else:
             if decision.verdict is Verdict.INVALID:
                 self.refuse(run_id, submission.assignment_id, decision.reason)
+            elif decision.verdict is Verdict.STALE:
+                self._tell_refused(run, Refused(submission.assignment_id, decision.reason, True))
             answer(_RECEIPTS[decision.verdict], decision.reason)
 
     def refuse(self, run_id: str, assignment_id: str, reason: str) -> None:
@@ -241,8 +249,11 @@ class Keeper:
         self._measured.refused += 1
         log.warning("update refused", extra=fields(assignment=assignment_id, reason=reason))
         if (run := self._runs.get(run_id)) is not None:
-            for watcher in run.watchers:
-                watcher.add_refused(Refused(assignment_id, reason))
+            self._tell_refused(run, Refused(assignment_id, reason))
+
+    def _tell_refused(self, run: _Run, refused: Refused) -> None:
+        for watcher in run.watchers:
+            watcher.add_refused(refused)
 
     async def _find(self, run_id: str) -> _Run:
         run = self._runs.get(run_id)
@@ -260,7 +271,7 @@ class Keeper:
         stored = await self._commits.run(self._journal.load, run_id)
         if stored is None:
             return None
-        ledger = await asyncio.to_thread(Ledger.restore, stored)
+        ledger = await asyncio.to_thread(ledger_of(stored.run).restore, stored)
         run = _Run(run_id, ledger, rounds_since=ledger.version - stored.snapshot.version)
         run.bytes_since = sum(update.size for update in stored.updates)
         self._runs[run_id] = run
@@ -297,9 +308,10 @@ class Keeper:
         ledger.stored(updates)
         run.bytes_since += sum(update.size for update in updates)
         if not ledger.is_due:
+            run.note_slots()
             slots = [update.slot for update in updates]
             for watcher in run.watchers:
-                watcher.add_received(slots)
+                watcher.add_received(slots, run.state)
         elif ledger.folded_bytes <= MAX_LOOP_FOLD_BYTES:
             self._publish(run, ledger.fold())
         else:

@@ -52,8 +52,8 @@ class Journal(Protocol):
     def snapshot(self, run_id: str, snapshot: Snapshot, ended: bool) -> None:
         """Store a model, and that the run has ended if so; drop what it makes unnecessary.
 
-        Snapshots between version 0 and this one go, and so does what was stored for earlier
-        rounds, the assignment ids of the last REMEMBERED_ROUNDS rounds excepted.
+        Snapshots between version 0 and this one go, and so does what was applied to earlier
+        versions, the assignment ids of the last REMEMBERED_ROUNDS of them excepted.
         """
         ...
 

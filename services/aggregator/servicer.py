@@ -263,8 +263,11 @@ def _change_message(change: Change) -> pb.WatchModelResponse:
         version=change.version,
         parameters=change.parameters,
         received_slots=change.received_slots,
+        open_slots=change.open_slots,
         refused=[
-            pb.RefusedUpdate(assignment_id=entry.assignment_id, reason=entry.reason)
+            pb.RefusedUpdate(
+                assignment_id=entry.assignment_id, reason=entry.reason, stale=entry.stale
+            )
             for entry in change.refused
         ],
         closed=[_closed_message(entry) for entry in change.closed],
@@ -290,4 +293,5 @@ def _closed_message(closed: ClosedRound) -> pb.ClosedRound:
         slowest_training_us=closed.slowest_training_us,
         diverged=closed.diverged,
         bytes_down=closed.bytes_down,
+        staleness=closed.staleness,
     )

@@ -18,10 +18,14 @@ MAX_REFUSED = 1024  # beyond that the oldest are dropped: their slots' deadlines
 
 
 class Refused(NamedTuple):
-    """An update that was not taken, so that its slot has to be given out again."""
+    """An update that was not taken, so that its slot has to be given out again.
+
+    stale: nothing is wrong with it but that it started from too old a version.
+    """
 
     assignment_id: str
     reason: str
+    stale: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,13 +33,14 @@ class Change:
     """What changed since the change before.
 
     parameters: of `version`, when that is new; empty when the model is large. received_slots: of
-    the open round, not told before. totals: of all rounds up to `version`. problem: why nothing
-    can be stored at the moment; empty when it can.
+    the open round, not told before. open_slots: as in `State`. totals: of all rounds up to
+    `version`. problem: why nothing can be stored at the moment; empty when it can.
     """
 
     version: int
     parameters: bytes
     received_slots: list[int]
+    open_slots: tuple[int, ...]
     refused: list[Refused]
     closed: list[ClosedRound]
     ended: bool
@@ -45,11 +50,16 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """The state of a run. parameters: of `version`, empty when the model is large."""
+    """The state of a run.
+
+    parameters: of `version`, empty when the model is large. open_slots: of an asynchronous run,
+    those whose updates are taken, as round * slots of a round + slot.
+    """
 
     version: int
     parameters: bytes
     totals: Totals
+    open_slots: tuple[int, ...] = ()
 
 
 class Watcher:
@@ -67,9 +77,12 @@ class Watcher:
         self._changed.set()
         self._over = False
 
-    def add_received(self, slots: list[int]) -> None:
-        """Updates of the open round were stored."""
-        self._received += slots
+    def add_received(self, slots: list[int], state: State) -> None:
+        """Updates of the open round were stored; `state` is the same version's."""
+        if state.open_slots:
+            self._state = state
+        else:
+            self._received += slots
         self._changed.set()
 
     def add_refused(self, refused: Refused) -> None:
@@ -112,6 +125,7 @@ class Watcher:
             version=self._state.version,
             parameters=b"" if self._is_told else self._state.parameters,
             received_slots=self._received,
+            open_slots=self._state.open_slots,
             refused=list(self._refused),
             closed=list(self._closed),
             ended=self._ended,

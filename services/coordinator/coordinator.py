@@ -309,6 +309,9 @@ class Coordinator:
             report("round_seconds", action.seconds, "seconds", run_id, closed.round)
         slowest = closed.slowest_training_s
         report("slowest_training_seconds", slowest, "seconds", run_id, closed.round)
+        run = self._core.runs.get(run_id)
+        if run is not None and run.overlaps:
+            report("round_staleness", closed.staleness, "", run_id, closed.round)
         levels = (self._core.fleet.attached, action.reassignments)
         if self._levels.get(run_id) != levels:
             self._levels[run_id] = levels

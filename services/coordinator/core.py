@@ -17,6 +17,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from services.coordinator.buffered import OpenBuffer
 from services.coordinator.fleet import Agent, Capabilities, Fleet, Needs
 from services.coordinator.rounds import OpenRound
 from services.coordinator.runs import ActiveRun, RunStatus
@@ -235,12 +236,15 @@ class Dispatcher:
 
     def _follow(self, run: ActiveRun, change: ModelChange, now: float) -> None:
         """Bring the open round in line with what the aggregator says."""
-        if run.round is None or run.round.work.round != change.version:
-            self._leave_round(run)
+        if run.round is None or run.round.version != change.version:
+            if not run.overlaps or change.version >= run.spec.rounds:
+                self._leave_round(run)
             self._enter_round(run, change, now)
         if run.round:
-            for slot in change.received:
+            for slot in run.round.received(change):
                 self._receive(run, run.round, slot)
+            if isinstance(run.round, OpenBuffer):
+                self._keep_up(run, run.round, change.whole)
             self._settle_claims(run, run.round, now)
         if change.ended and not run.is_ending:
             self._end(run, RunStatus.FAILED, "the aggregator ended the run before its last round")
@@ -263,9 +267,17 @@ class Dispatcher:
         work = RoundWork(run.run_id, change.version, plan, start)
         # Only the round that is open when we come in can have been worked on in an earlier life.
         first_attempt = run.first_attempt if change.whole else 0
-        run.round = OpenRound(work, run.strategy.agents_per_round, first_attempt)
+        run.round = run.open(work, first_attempt)
         self._hungry[run.run_id] = None
         return None
+
+    def _keep_up(self, run: ActiveRun, open_slots: OpenBuffer, whole: bool) -> None:
+        """Take back what started from too old a version, and let wait what has become open."""
+        for assignment, name in open_slots.outdated(whole):
+            open_slots.take_back(assignment)
+            self._dismiss(self.fleet.agents[name], assignment.id)
+        if open_slots.waiting:
+            self._hungry[run.run_id] = None
 
     def _leave_round(self, run: ActiveRun) -> None:
         """The open round is over: its agents are idle again."""
@@ -278,9 +290,10 @@ class Dispatcher:
         self._hungry.pop(run.run_id, None)
 
     def _receive(self, run: ActiveRun, round: OpenRound, slot: int) -> None:
+        is_contested = round.is_contested(slot)
         for assignment_id, name in round.receive(slot):
             agent = self.fleet.agents[name]
-            if round.is_contested(slot):  # who won is not known: the winner ignores this
+            if is_contested:  # who won is not known: the winner ignores this
                 self._withdraw(agent, assignment_id)
             else:
                 agent.updates += 1
@@ -293,9 +306,13 @@ class Dispatcher:
         """An update was not taken: another agent does its slot, if there is one."""
         assignment = parse_assignment_id(refused.assignment_id)
         name = run.round.holder(assignment) if run.round and assignment else None
-        if name is None:
+        if assignment is None or name is None:
             return
         agent = self.fleet.agents[name]
+        if refused.stale and isinstance(run.round, OpenBuffer):  # it was only slow
+            run.round.take_back(assignment)
+            self.fleet.rest_idle(agent)
+            return
         self._free(agent, failed=True)
         agent.failures[run.run_id] = agent.failures.get(run.run_id, 0) + 1
         if agent.failures[run.run_id] < MAX_FAILURES:
@@ -307,9 +324,9 @@ class Dispatcher:
 
     def _account(self, run: ActiveRun, closed_rounds: Sequence[ClosedRound], now: float) -> None:
         for closed in closed_rounds:
-            seen = run.round is not None and run.round.work.round == closed.round
+            seen = run.round is not None and run.round.version == closed.round
             seconds = now - run.round_opened if seen and run.round_opened is not None else None
-            again = run.round.reassignments if seen and run.round else 0
+            again = run.round.reassignments if run.round else 0
             run.progress.loss = None if math.isnan(closed.loss) else closed.loss
             total = run.reassignments + again
             self._actions.append(RoundClosed(run.run_id, closed, seconds, total))
@@ -343,7 +360,7 @@ class Dispatcher:
         if run.run_id not in agent.briefed:
             agent.briefed.add(run.run_id)
             self._actions.append(SendBrief(agent.session, run.run_id))
-        work = run.starts.for_agent(agent, open_round.work)
+        work = run.starts.for_agent(agent, open_round.work_of(slot))
         self._actions.append(SendAssignment(agent.session, assignment, work))
         return True
 

@@ -6,13 +6,15 @@ import enum
 import math
 from dataclasses import dataclass, field
 
+from services.coordinator.buffered import OpenBuffer
 from services.coordinator.fleet import Needs
 from services.coordinator.rounds import OpenRound
 from services.coordinator.starts import Starts
-from services.coordinator.work import Assignment, ClosedRound, Totals
+from services.coordinator.work import Assignment, ClosedRound, RoundWork, Totals
 from tinyfleet.exchange import Exchange
 from tinyfleet.run import RunSpec
 from tinyfleet.strategies import Strategy
+from tinyfleet.strategies.base import asynchronous
 
 MAX_DIVERGED_ROUNDS = 20  # our choice, MUST match tinyfleet.simulation.federation
 
@@ -103,6 +105,20 @@ class ActiveRun:
     def __post_init__(self) -> None:
         exchange = Exchange(self.spec.model, self.strategy.plan(0))
         self.starts = Starts(self.spec.model, exchange)
+
+    @property
+    def overlaps(self) -> bool:
+        """Whether slots of a round are given out before the round before is applied."""
+        return asynchronous(self.strategy) is not None
+
+    def open(self, work: RoundWork, first_attempt: int) -> OpenRound:
+        """The slots that can be given out with a version that has just come."""
+        if not self.overlaps:
+            return OpenRound(work, self.strategy.agents_per_round, first_attempt)
+        if isinstance(self.round, OpenBuffer):
+            self.round.move_on(work)
+            return self.round
+        return OpenBuffer(work, self.strategy, first_attempt)
 
     def count_diverged(self, closed: ClosedRound) -> bool:
         """Whether too many rounds in a row had not one finite update."""

@@ -48,7 +48,7 @@ class Starts:
         if self._history is None or not work.parameters:
             return work
         sent = self._history.sent_to(agent.held.pop(work.run_id, None))
-        agent.held[work.run_id] = work.round
+        agent.held[work.run_id] = work.version
         if len(agent.held) > HELD_RUNS:
             agent.held.popitem(last=False)
         return replace(work, parameters=sent.data, relative_to=sent.base)

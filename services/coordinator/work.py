@@ -39,15 +39,16 @@ def parse_assignment_id(text: str) -> Assignment | None:
 
 @dataclass(frozen=True, slots=True)
 class RoundWork:
-    """What every slot of a round has in common.
+    """What every slot has in common that starts from the same version, by the same plan.
 
-    parameters: the start that is version `round` of the model, as docs/formats/start.md has it;
-    empty when it is too large to travel inside an assignment and has to be fetched. relative_to:
-    the version that they are the changes to, None when they are everything.
+    version: of the model; also the round, unless the run is asynchronous. parameters: the start
+    that is that version, as docs/formats/start.md has it; empty when it is too large to travel
+    inside an assignment and has to be fetched. relative_to: the version that they are the changes
+    to, None when they are everything.
     """
 
     run_id: str
-    round: int
+    version: int
     plan: TrainingPlan
     parameters: bytes
     relative_to: int | None = None
@@ -56,7 +57,8 @@ class RoundWork:
 class ClosedRound(NamedTuple):
     """A round that the aggregator has applied to the model.
 
-    loss: mean over the updates that stayed finite, nan when none did.
+    loss: mean over the updates that stayed finite, nan when none did. staleness: mean over all, in
+    versions; 0 unless rounds overlap.
     """
 
     round: int
@@ -66,6 +68,7 @@ class ClosedRound(NamedTuple):
     bytes_up: int
     slowest_training_s: float
     diverged: int
+    staleness: float = 0.0
 
 
 class Totals(NamedTuple):
@@ -82,10 +85,14 @@ NOTHING = Totals()
 
 
 class RefusedUpdate(NamedTuple):
-    """An update that the aggregator did not take, so that its slot has to be given out again."""
+    """An update that the aggregator did not take, so that its slot has to be given out again.
+
+    stale: nothing is wrong with it but that it started from too old a version.
+    """
 
     assignment_id: str
     reason: str
+    stale: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,13 +100,16 @@ class ModelChange:
     """What the aggregator says about a run's model.
 
     whole: the first message of a stream describes the whole state, later ones what changed.
-    version: of the model; also the round that is open. received: slots of that round. totals: of
-    all rounds up to `version`. problem: why updates cannot be stored; empty when they can.
+    version: of the model; also the round that is open, and received are slots of that round. Of an
+    asynchronous run open_slots are those whose updates are taken, as round * slots of a round +
+    slot, in place of both. totals: of all rounds up to `version`. problem: why updates cannot be
+    stored; empty when they can.
     """
 
     version: int
     parameters: bytes = b""
     received: Sequence[int] = ()
+    open_slots: Sequence[int] = ()
     refused: Sequence[RefusedUpdate] = ()
     closed: Sequence[ClosedRound] = ()
     ended: bool = False

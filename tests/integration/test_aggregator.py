@@ -287,6 +287,40 @@ def test_a_repeat_is_accepted_after_a_restart(start):
         aggregator.start()
 
 
+def test_overlapping_rounds_take_what_comes_first_and_refuse_what_is_too_old(start):
+    options = {"buffer": 2, "concurrency": 4, "max_staleness": 1, "samples": 4}
+    run = RunSpec(SMALL, "sine", "fed_buff", 100, 1, {}, options)
+    aggregator = start("--snapshot-rounds", "1")
+    aggregator.open(run)
+    stream = Stream(aggregator)
+    order = [(1, 1), (0, 1), (2, 0), (1, 0), (2, 1)]
+    strategy, model = run.make_strategy(), run.initial_parameters()
+    for version in range(2):
+        pair = order[2 * version : 2 * version + 2]
+        for number, slot in pair:
+            stream.send(*chunks_of(run, number, slot, base_version=0))
+            assert stream.receipt().status == ACCEPTED
+        parts = [Update(slot, delta_of(run, number, slot), 4, version) for number, slot in pair]
+        model = strategy.apply(model, parts, version)
+    watch = aggregator.watch()
+    state = next(watch)
+    assert (state.version, list(state.open_slots)) == (2, [0, 5, 6, 7])
+    assert state.parameters == model.tobytes()
+    stream.send(*chunks_of(run, 0, 0, base_version=0))
+    late = stream.receipt()
+    assert (late.status, late.message.count("\n")) == (LATE, 0)
+    assert "max_staleness" in late.message
+    (refused,) = next(watch).refused
+    assert (refused.assignment_id, refused.reason, refused.stale) == ("a-0-0-0", late.message, True)
+    stream.send(*chunks_of(run, 2, 1, base_version=1))
+    assert stream.receipt().status == ACCEPTED
+    aggregator.end(signal.SIGKILL)
+    aggregator.start()
+    state = next(aggregator.watch())
+    assert (state.version, list(state.open_slots)) == (2, [0, 6, 7, 8])
+    assert state.parameters == model.tobytes()
+
+
 def test_sigterm_ends_it_at_once_with_open_streams(start):
     aggregator, run = start("--drain-s", "60"), a_run()
     aggregator.open(run)

@@ -95,8 +95,9 @@ class Services:
         self.agents.append(agent)
         return agent
 
-    async def create(self, rounds=5, slots=1, request_id="one"):
-        request = co.CreateRunRequest(request_id=request_id, spec=spec(rounds, slots))
+    async def create(self, rounds=5, slots=1, request_id="one", **overlapping):
+        message = overlapping_spec(rounds, **overlapping) if overlapping else spec(rounds, slots)
+        request = co.CreateRunRequest(request_id=request_id, spec=message)
         return (await self.stub.CreateRun(request)).run
 
     async def run(self, run_id):
@@ -105,6 +106,11 @@ class Services:
     async def agents_by_name(self):
         answer = await self.stub.ListAgents(co.ListAgentsRequest())
         return {agent.name: agent for agent in answer.agents}
+
+    async def until_attached(self, name):
+        async with asyncio.timeout(PATIENCE_S):
+            while name not in await self.agents_by_name():  # noqa: ASYNC110 - over RPC
+                await asyncio.sleep(0.02)
 
     async def until(self, run_id, condition):
         """The run, as soon as it is as wished."""
@@ -211,6 +217,10 @@ def spec(rounds=5, slots=1):
         return run_to_message(make_run(task, "tiny_reptile", rounds, 1, "mlp_32"))
     options = {"agents_per_round": slots}
     return run_to_message(make_run(task, "reptile", rounds, 1, "mlp_32", options))
+
+
+def overlapping_spec(rounds, **options):
+    return run_to_message(make_run(make_task("sine", {}), "fed_buff", rounds, 1, "mlp_32", options))
 
 
 @pytest.fixture
@@ -405,6 +415,33 @@ async def test_run_goes_on_after_the_coordinator_restarts(services):
     assert last.rounds_done == 150
     assert last.create_time == run.create_time
     assert (last.samples, last.bytes_up) == (150 * 2 * 32, 150 * 2 * len(ZEROS))
+
+
+async def test_a_silent_agent_holds_up_no_version_where_rounds_overlap(services):
+    silent = services.agent("silent", answers=False)
+    await services.until_attached("silent")
+    run = await services.create(rounds=60, buffer=2, concurrency=3, max_staleness=10)
+    await silent.until(lambda agent: agent.in_hand)
+    for name in "ab":
+        services.agent(name)
+    await services.until(run.run_id, lambda run: run.rounds_done >= 30)
+    assert "-0-0-0" in silent.withdrawn[0]
+    silent.answers = True
+    last = await services.finish(run.run_id)
+    assert (last.rounds_done, last.samples) == (60, 60 * 2 * 32)
+
+
+async def test_overlapping_rounds_go_on_after_either_service_restarts(services):
+    for name in "abc":
+        services.agent(name)
+    run = await services.create(rounds=150, buffer=2, concurrency=4, max_staleness=10)
+    for rounds, service in ((20, services.aggregator), (60, services.coordinator)):
+        await services.until(run.run_id, lambda run, most=rounds: run.rounds_done >= most)
+        await service.stop()
+        await service.start()
+    last = await services.finish(run.run_id)
+    assert (last.rounds_done, last.samples) == (150, 150 * 2 * 32)
+    assert last.bytes_up == 150 * 2 * len(ZEROS)
 
 
 async def test_work_in_hand_survives_a_restart_of_the_coordinator(services):

@@ -7,8 +7,10 @@ or applied to the wrong version would end in other parameters than the simulator
 from __future__ import annotations
 
 import itertools
+import sqlite3
 import time
 
+import numpy as np
 import pytest
 
 from tinyfleet.client import Fleet
@@ -17,6 +19,7 @@ from tinyfleet.learner import make_learner
 from tinyfleet.model import parameters_sha256
 from tinyfleet.run import make_run
 from tinyfleet.simulation import simulate
+from tinyfleet.strategies import Update
 from tinyfleet.tasks import make_task
 from tinyfleet.v1 import coordinator_pb2
 
@@ -102,3 +105,52 @@ def test_a_round_of_several_agents_survives_kill_9(fleet_of, strategy, rounds):
             assert 0 < state.bytes_down < expected.bytes_down / 2
         else:
             assert state.bytes_down == expected.bytes_down
+
+
+def witness_updates(folder):
+    """Have the journal's database keep each update it is given, also when a snapshot has it."""
+    with sqlite3.connect(folder / "state/aggregator/aggregator.sqlite", timeout=10) as database:
+        database.execute("CREATE TABLE witnessed AS SELECT * FROM updates WHERE 0")
+        database.execute(
+            "CREATE TRIGGER witness AFTER INSERT ON updates BEGIN"
+            " INSERT INTO witnessed SELECT * FROM updates WHERE id = new.id; END"
+        )
+
+
+def witnessed(folder):
+    """(round, slot, version, base version, samples, delta or None) of all updates, as stored."""
+    query = (
+        "SELECT round, slot, version, base_version, samples, delta FROM witnessed ORDER BY rowid"
+    )
+    with sqlite3.connect(folder / "state/aggregator/aggregator.sqlite", timeout=10) as database:
+        return database.execute(query).fetchall()
+
+
+def replayed(run, rows):
+    """The parameters that the strategy's rule makes of the updates, in the order of the journal."""
+    strategy, model = run.make_strategy(), run.initial_parameters()
+    for version in range(run.rounds):
+        updates = []
+        for _, slot, applied_to, base, samples, data in rows[version * 4 : version * 4 + 4]:
+            assert applied_to == version
+            delta = np.zeros_like(model) if data is None else np.frombuffer(data, "<f4")
+            updates.append(Update(slot, delta, samples, version - base))
+        model = strategy.apply(model, updates, version)
+    return model
+
+
+def test_a_run_whose_rounds_overlap_survives_kill_9(fleet_of):
+    _, run = a_run(600, "fed_buff", buffer=4, concurrency=6, max_staleness=2)
+    local = fleet_of(3)
+    witness_updates(local.folder)
+    with Fleet(local.coordinator) as fleet:
+        local.wait_for_agents(fleet)
+        run_id = fleet.create_run(run).run_id
+        victims = ("agent-1", "aggregator", "agent-3", "coordinator")
+        state, kills = kill_in_turn(local, fleet, run_id, victims, every_rounds=60)
+        assert kills >= len(victims)
+        assert state.status == FINISHED, state.message
+        rows = witnessed(local.folder)
+        assert sorted(row[:2] for row in rows) == list(itertools.product(range(600), range(4)))
+        assert {version - base for _, _, version, base, *_ in rows} in ({0, 1}, {0, 1, 2})
+        assert state.parameters_sha256 == parameters_sha256(replayed(run, rows))

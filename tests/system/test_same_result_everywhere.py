@@ -69,6 +69,13 @@ def test_the_number_of_agents_does_not_matter(sha_of, agents):
     assert sha_of("up", "--agents", agents, *run) == sha_of("simulate", *run)
 
 
+@pytest.mark.parametrize("agents", [1, 3])
+def test_with_one_slot_out_at_a_time_overlapping_rounds_are_the_simulators(sha_of, agents):
+    alone = ("--set", "buffer=1", "--set", "concurrency=1")
+    run = (*SINE, "--strategy", "fed_buff", "--rounds", 40, *alone)
+    assert sha_of("up", "--agents", agents, *run) == sha_of("simulate", *run)
+
+
 def test_the_engines_agree_and_a_second_run_does_too(sha_of):
     run = ("simulate", *SINE, "--strategy", "tiny_reptile", "--rounds", 40)
     native = sha_of(*run, "--engine", "native")

@@ -38,6 +38,7 @@ from tinyfleet.reports.history import LossHistory
 from tinyfleet.run import RunSpec
 from tinyfleet.simulation import RoundReport, simulate
 from tinyfleet.simulation.devices import MAX_DEVICES
+from tinyfleet.strategies.base import asynchronous
 from tinyfleet.tasks import Task
 
 RUN_ID = "simulation"
@@ -81,7 +82,8 @@ def command(
 ) -> None:
     """Train a federation in this process and test what it learned on unseen problems.
 
-    A fleet over the network ends in the same parameters for the same flags.
+    A fleet over the network ends in the same parameters for the same flags, but for fed_buff, of
+    which every fleet has an order of its own.
     """
     models = load_models(energy)
     task = run.make_task()
@@ -200,4 +202,6 @@ def _keep_unfinished(out: Path | None, run: RunSpec, last: RoundReport | None) -
     path = out / CHECKPOINT_NAME
     checkpoint = Checkpoint(run, RUN_ID, last.version, last.parameters, last.memory)
     save_checkpoint(path, checkpoint)
+    if asynchronous(run.make_strategy()):
+        return f"interrupted after {done:,} of {run.rounds:,} rounds; the model then is in {path}"
     return f"interrupted after {done:,} of {run.rounds:,} rounds; add --resume {path} to go on"

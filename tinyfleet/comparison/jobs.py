@@ -28,7 +28,7 @@ from tinyfleet.model import ModelSpec
 from tinyfleet.model.spec import Parameters, parameters_sha256
 from tinyfleet.run import RunSpec, make_run
 from tinyfleet.simulation import RoundReport, ServedDevices, simulate
-from tinyfleet.strategies.base import Memory
+from tinyfleet.strategies.base import Memory, asynchronous
 from tinyfleet.tasks import Task
 
 _KEPT_PARTS = 20  # our choice: how often a job keeps its state, beside each test
@@ -63,6 +63,11 @@ class Job:
     def keep_every(self) -> int:
         """Rounds between the states that are kept for going on; those of tests are kept, too."""
         return max(1, self.rounds // _KEPT_PARTS)
+
+    @property
+    def can_go_on(self) -> bool:
+        """Whether a kept state is of use; where rounds overlap a job begins anew instead."""
+        return asynchronous(self.run.make_strategy()) is None
 
 
 @dataclass(frozen=True)
@@ -239,6 +244,7 @@ class _Course:
         self._keeper, self._watcher = keeper, watcher
         self._devices = devices
         self.health = Health(job.rounds, job.run.model, watcher.warn, progress.said)
+        self._keeps = job.can_go_on
 
     def round(self, report: RoundReport) -> None:
         """Count a round in; test and keep where it is time to."""
@@ -257,7 +263,7 @@ class _Course:
         tested = bool(job.test_every) and report.version % job.test_every == 0
         if tested:
             self.test(report.parameters)
-        if tested or report.version % job.keep_every == 0:
+        if self._keeps and (tested or report.version % job.keep_every == 0):
             done.parameters, done.memory = report.parameters, report.memory
             done.held = self._devices.to_bytes() if self._devices else b""
             self._keeper.keep(job, done)

@@ -2,14 +2,15 @@
 
 A fleet over gRPC does the same steps in the same order: samples from (seed, round, slot), the
 strategy's plan, the start, the delta, its encoding, and the updates folded in slot order. So both
-end in the same parameters, bit for bit.
+end in the same parameters, bit for bit. Of a strategy whose rounds overlap they are folded in the
+order of their arrival; here that is what `arrivals` makes it, in a fleet what it was.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -18,6 +19,7 @@ from tinyfleet.exchange import Exchange, exchange_of
 from tinyfleet.learner.protocol import Learner, learn_by_plan
 from tinyfleet.model.spec import Parameters
 from tinyfleet.run import RunSpec, training_samples
+from tinyfleet.simulation.arrivals import Devices, devices_of
 from tinyfleet.simulation.devices import ServedDevices
 from tinyfleet.strategies import Strategy, TrainingPlan, Update
 from tinyfleet.strategies.base import Memory
@@ -93,7 +95,8 @@ def simulate(
     memory: what the server's rule remembers at that version, for a strategy that does.
 
     on_round is called after each round; what it raises ends the simulation, and the report it
-    was given last holds all that is needed to go on. devices: so many serve the slots in turns and
+    was given last holds all that is needed to go on; but a run whose rounds overlap cannot go on,
+    for its devices are at work on earlier versions. devices: so many serve the slots in turns and
     keep their last start, where the plan has them do so; None: each slot has a device that is new.
     They change bytes_down alone. A number: they hold nothing yet. Raises Diverged when training
     leaves the finite numbers in every slot of 20 rounds in a row.
@@ -106,6 +109,12 @@ def simulate(
     model = run.initial_parameters() if parameters is None else parameters
     run.model.check_parameters(model)
     state = state_at(strategy, model, version, memory)
+    at_work = devices_of(run)
+    if at_work is not None and version:
+        raise InvalidInput(
+            f"a run of {run.strategy} cannot go on from version {version}: its devices were at "
+            "work on earlier ones, which are not kept; begin it anew"
+        )
     exchange = exchange_of(run)
     if not isinstance(devices, ServedDevices):
         devices = ServedDevices(exchange, strategy.agents_per_round, devices)
@@ -115,7 +124,8 @@ def simulate(
         start = exchange.start(model)
         bytes_down = devices.serve(index, start)
         begin = model if exchange.start_is_model else exchange.started(start, model)
-        results = _train_round(strategy, exchange, run.seed, index, task, learner, begin)
+        work = (strategy, exchange, run.seed, index, task, learner, begin)
+        results = _train_round(*work) if at_work is None else _train_buffer(at_work, *work)
         state = next_state(strategy, state, [result.update for result in results], index)
         report = totals.add(index, results, bytes_down, state)
         if on_round is not None:
@@ -137,6 +147,27 @@ def _train_round(
     plan = strategy.plan(round)
     slots = range(strategy.agents_per_round)
     return [_train_slot(plan, exchange, seed, round, slot, task, learner, start) for slot in slots]
+
+
+def _train_buffer(
+    at_work: Devices[Parameters],
+    strategy: Strategy,
+    exchange: Exchange,
+    seed: int,
+    version: int,
+    task: Task,
+    learner: Learner,
+    model: Parameters,
+) -> list[_SlotResult]:
+    """What arrives first, each trained from the model that was the newest when it began."""
+    results = []
+    for arrival in at_work.next_buffer(version, model):
+        number, slot = divmod(arrival.slot, strategy.agents_per_round)
+        plan, start = strategy.plan(number), arrival.start
+        result = _train_slot(plan, exchange, seed, number, slot, task, learner, start)
+        update = replace(result.update, staleness=version - arrival.base_version)
+        results.append(replace(result, update=update))
+    return results
 
 
 def _train_slot(

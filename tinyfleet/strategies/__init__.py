@@ -13,6 +13,7 @@ from tinyfleet.strategies.base import Strategy, Update, build
 from tinyfleet.strategies.fed_adam import FedAdam
 from tinyfleet.strategies.fed_avg import FedAvg
 from tinyfleet.strategies.fed_avg_m import FedAvgM
+from tinyfleet.strategies.fed_buff import FedBuff
 from tinyfleet.strategies.fed_prox import FedProx
 from tinyfleet.strategies.fed_sgd import FedSGD
 from tinyfleet.strategies.fed_tiny_ol import FedTinyOL
@@ -28,7 +29,7 @@ STRATEGIES: dict[str, type] = {
     strategy.name: strategy
     for strategy in (
         *(TinyReptile, TinyMetaFed, FedTinyOL, Reptile, PerFedAvg),
-        *(FedAvg, FedSGD, FedProx, FedAvgM, FedAdam, FedYogi),
+        *(FedAvg, FedSGD, FedProx, FedAvgM, FedAdam, FedYogi, FedBuff),
     )
 }
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, Field, dataclass, field, fields
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -23,6 +23,7 @@ from tinyfleet.strategies.plan import TrainingPlan
 MAX_AGENTS_PER_ROUND = 1024
 SCHEDULES = ("linear", "cosine", "constant")
 MAX_ROUNDS = 100_000_000
+MAX_SPEED_SPREAD = 3.0  # our choice: of simulated devices; one in a hundred is 1,000 times slower
 # Our choice, generous: a trained model moves by 1 to 100. What is beyond has diverged, and 100
 # million such steps still leave the model finite.
 MAX_DELTA_NORM = 1e6
@@ -38,12 +39,14 @@ class Update:
 
     delta: `(parameter_count,) float32`, trained parameters minus those the slot started from; zero
     where the plan had nothing sent, and everywhere when its training diverged. samples: how many
-    samples it learned from.
+    samples it learned from. staleness: versions between the one it started from and the one it is
+    applied to, 0 unless the strategy is `Asynchronous`.
     """
 
     slot: int
     delta: Parameters
     samples: int
+    staleness: int = 0
 
 
 def delta_of(trained: Parameters, start: Parameters, finite: bool) -> Parameters | None:
@@ -112,6 +115,37 @@ class Remembering(Protocol):
 def memory_vectors(strategy: Strategy) -> int:
     """How many vectors the strategy's rule keeps; 0 for one that needs the model alone."""
     return int(getattr(strategy, "memory_vectors", 0))
+
+
+@runtime_checkable
+class Asynchronous(Protocol):
+    """A strategy whose rounds overlap: it has these beside what a `Strategy` has.
+
+    Its slots are given out in order, whatever the version, at most `concurrency` at once. The first
+    `agents_per_round` updates to arrive make the next version, in the order of their arrival and
+    whichever rounds their slots are of; one that started more than `max_staleness` versions before
+    is refused, and its slot is given out again. So every slot of every round is applied once.
+    """
+
+    @property
+    def concurrency(self) -> int:
+        """How many slots may be out at once, 1 to 1,024."""
+        ...
+
+    @property
+    def max_staleness(self) -> int:
+        """Versions that an update may be behind, at least 0."""
+        ...
+
+    @property
+    def speed_spread(self) -> float:
+        """How unlike in speed the simulator's devices are, 0 to 3; no fleet looks at it."""
+        ...
+
+
+def asynchronous(strategy: Strategy) -> Asynchronous | None:
+    """The strategy, if its rounds overlap; None for one whose rounds follow one another."""
+    return strategy if isinstance(strategy, Asynchronous) else None
 
 
 def option(

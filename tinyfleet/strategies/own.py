@@ -17,8 +17,10 @@ from tinyfleet.own_code import OwnCode, told
 from tinyfleet.strategies.base import (
     MAX_AGENTS_PER_ROUND,
     MAX_MEMORY_VECTORS,
+    MAX_SPEED_SPREAD,
     Strategy,
     Update,
+    asynchronous,
     build,
     options_of,
 )
@@ -57,6 +59,7 @@ def _try_rule(strategy: Strategy) -> None:
     updates = [Update(slot, delta, 1) for slot in range(strategy.agents_per_round)]
     if not 1 <= len(updates) <= MAX_AGENTS_PER_ROUND:
         raise InvalidInput(f"agents_per_round must be 1 to {MAX_AGENTS_PER_ROUND}")
+    _check_overlap(strategy)
     before = initial_state(strategy, model)
     after = next_state(strategy, before, updates, 0)
     made: list[Any] = [after.parameters, *after.memory]
@@ -70,6 +73,23 @@ def _try_rule(strategy: Strategy) -> None:
             f"strategy '{strategy.name}' has {len(before.memory)} memory_vectors, but its step "
             f"makes {len(after.memory)}"
         )
+
+
+def _check_overlap(strategy: Strategy) -> None:
+    """Refuse a strategy that has only a part of what lets rounds overlap, or too much of it."""
+    names = ("concurrency", "max_staleness", "speed_spread")
+    said = [name for name in names if hasattr(strategy, name)]
+    overlapping = asynchronous(strategy)
+    if overlapping is None:
+        if said:
+            raise InvalidInput(
+                f"strategy '{strategy.name}' has {said[0]}: one whose rounds overlap has "
+                f"{', '.join(names)}"
+            )
+    elif not 1 <= overlapping.concurrency <= MAX_AGENTS_PER_ROUND:
+        raise InvalidInput(f"concurrency must be 1 to {MAX_AGENTS_PER_ROUND}")
+    elif overlapping.max_staleness < 0 or not 0 <= overlapping.speed_spread <= MAX_SPEED_SPREAD:
+        raise InvalidInput(f"max_staleness is 0 or more, speed_spread 0 to {MAX_SPEED_SPREAD:g}")
 
 
 def _objection(made: Any) -> str:

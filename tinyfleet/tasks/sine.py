@@ -31,6 +31,7 @@ class Sine:
     recommended: ClassVar[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
         {
             "tiny_reptile": {"samples": 128, "inner_rate": 0.005, "outer_rate": 0.5},
+            "fed_buff": {"samples": 128, "inner_rate": 0.005, "outer_rate": 0.5},
             # No local layers: a head that begins anew diverges at rates at which the body learns.
             "tiny_meta_fed": {
                 "samples": 128,

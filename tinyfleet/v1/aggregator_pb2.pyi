@@ -75,7 +75,7 @@ class WatchModelRequest(_message.Message):
     def __init__(self, run_id: _Optional[str] = ...) -> None: ...
 
 class WatchModelResponse(_message.Message):
-    __slots__ = ("version", "parameters", "received_slots", "refused", "closed", "ended", "totals", "problem")
+    __slots__ = ("version", "parameters", "received_slots", "refused", "closed", "ended", "totals", "problem", "open_slots")
     VERSION_FIELD_NUMBER: _ClassVar[int]
     PARAMETERS_FIELD_NUMBER: _ClassVar[int]
     RECEIVED_SLOTS_FIELD_NUMBER: _ClassVar[int]
@@ -84,6 +84,7 @@ class WatchModelResponse(_message.Message):
     ENDED_FIELD_NUMBER: _ClassVar[int]
     TOTALS_FIELD_NUMBER: _ClassVar[int]
     PROBLEM_FIELD_NUMBER: _ClassVar[int]
+    OPEN_SLOTS_FIELD_NUMBER: _ClassVar[int]
     version: int
     parameters: bytes
     received_slots: _containers.RepeatedScalarFieldContainer[int]
@@ -92,7 +93,8 @@ class WatchModelResponse(_message.Message):
     ended: bool
     totals: RunTotals
     problem: str
-    def __init__(self, version: _Optional[int] = ..., parameters: _Optional[bytes] = ..., received_slots: _Optional[_Iterable[int]] = ..., refused: _Optional[_Iterable[_Union[RefusedUpdate, _Mapping]]] = ..., closed: _Optional[_Iterable[_Union[ClosedRound, _Mapping]]] = ..., ended: _Optional[bool] = ..., totals: _Optional[_Union[RunTotals, _Mapping]] = ..., problem: _Optional[str] = ...) -> None: ...
+    open_slots: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, version: _Optional[int] = ..., parameters: _Optional[bytes] = ..., received_slots: _Optional[_Iterable[int]] = ..., refused: _Optional[_Iterable[_Union[RefusedUpdate, _Mapping]]] = ..., closed: _Optional[_Iterable[_Union[ClosedRound, _Mapping]]] = ..., ended: _Optional[bool] = ..., totals: _Optional[_Union[RunTotals, _Mapping]] = ..., problem: _Optional[str] = ..., open_slots: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class RunTotals(_message.Message):
     __slots__ = ("updates", "samples", "bytes_up", "diverged", "bytes_down")
@@ -109,15 +111,17 @@ class RunTotals(_message.Message):
     def __init__(self, updates: _Optional[int] = ..., samples: _Optional[int] = ..., bytes_up: _Optional[int] = ..., diverged: _Optional[int] = ..., bytes_down: _Optional[int] = ...) -> None: ...
 
 class RefusedUpdate(_message.Message):
-    __slots__ = ("assignment_id", "reason")
+    __slots__ = ("assignment_id", "reason", "stale")
     ASSIGNMENT_ID_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
+    STALE_FIELD_NUMBER: _ClassVar[int]
     assignment_id: str
     reason: str
-    def __init__(self, assignment_id: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
+    stale: bool
+    def __init__(self, assignment_id: _Optional[str] = ..., reason: _Optional[str] = ..., stale: _Optional[bool] = ...) -> None: ...
 
 class ClosedRound(_message.Message):
-    __slots__ = ("round", "updates", "loss", "samples", "bytes_up", "slowest_training_us", "diverged", "bytes_down")
+    __slots__ = ("round", "updates", "loss", "samples", "bytes_up", "slowest_training_us", "diverged", "bytes_down", "staleness")
     ROUND_FIELD_NUMBER: _ClassVar[int]
     UPDATES_FIELD_NUMBER: _ClassVar[int]
     LOSS_FIELD_NUMBER: _ClassVar[int]
@@ -126,6 +130,7 @@ class ClosedRound(_message.Message):
     SLOWEST_TRAINING_US_FIELD_NUMBER: _ClassVar[int]
     DIVERGED_FIELD_NUMBER: _ClassVar[int]
     BYTES_DOWN_FIELD_NUMBER: _ClassVar[int]
+    STALENESS_FIELD_NUMBER: _ClassVar[int]
     round: int
     updates: int
     loss: float
@@ -134,7 +139,8 @@ class ClosedRound(_message.Message):
     slowest_training_us: int
     diverged: int
     bytes_down: int
-    def __init__(self, round: _Optional[int] = ..., updates: _Optional[int] = ..., loss: _Optional[float] = ..., samples: _Optional[int] = ..., bytes_up: _Optional[int] = ..., slowest_training_us: _Optional[int] = ..., diverged: _Optional[int] = ..., bytes_down: _Optional[int] = ...) -> None: ...
+    staleness: float
+    def __init__(self, round: _Optional[int] = ..., updates: _Optional[int] = ..., loss: _Optional[float] = ..., samples: _Optional[int] = ..., bytes_up: _Optional[int] = ..., slowest_training_us: _Optional[int] = ..., diverged: _Optional[int] = ..., bytes_down: _Optional[int] = ..., staleness: _Optional[float] = ...) -> None: ...
 
 class FetchModelRequest(_message.Message):
     __slots__ = ("run_id", "version", "shared_only")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from services.aggregator.core import RoundUpdate, Snapshot, StoredRun
+from services.aggregator.core import Place, RoundUpdate, Snapshot, StoredRun
 from services.aggregator.ports import REMEMBERED_ROUNDS, Closing, Entry
 from services.hosting.errors import StorageFailed
 from tinyfleet.model.spec import Parameters
@@ -45,9 +45,9 @@ class MemoryJournal:
             return None
         version = record.version
         old = {
-            update.assignment_id: (update.round, update.slot)
+            update.assignment_id: Place(update.round, update.slot, update.version)
             for update in record.updates.values()
-            if record.ended or update.round < version
+            if record.ended or update.version < version
         }
         return StoredRun(
             run=record.run,
@@ -72,8 +72,8 @@ class MemoryJournal:
         record.snapshots = {0: record.snapshots[0], version: snapshot}
         record.ended = ended
         record.closings = {number for number in record.closings if number >= version}
-        for place in [p for p in record.updates if p[0] < version - REMEMBERED_ROUNDS]:
-            del record.updates[place]
+        keep = version - REMEMBERED_ROUNDS
+        record.updates = {p: one for p, one in record.updates.items() if one.version >= keep}
 
     def parameters(self, run_id: str, version: int) -> Parameters | None:
         record = self._records.get(run_id)

@@ -13,7 +13,7 @@ import numpy as np
 import sqlalchemy as sa
 from sqlalchemy import Connection, RowMapping
 
-from services.aggregator.core import RoundUpdate, Snapshot, StoredRun, Totals
+from services.aggregator.core import Place, RoundUpdate, Snapshot, StoredRun, Totals
 from services.aggregator.ports import REMEMBERED_ROUNDS, Closing, Entry
 from services.hosting.database import open_database, storage_errors
 from services.hosting.errors import StorageFailed
@@ -48,14 +48,19 @@ snapshots = sa.Table(
     sa.Column("bytes_up", sa.Integer, nullable=False),
     sa.Column("diverged", sa.Integer, nullable=False),
     sa.Column("bytes_down", sa.Integer, nullable=True),  # NULL: everything, each time
+    # Of an asynchronous run, the slots that are not in it although a later one is: a JSON list.
+    sa.Column("missing", sa.Text, nullable=False, server_default="[]"),
 )
 updates = sa.Table(
     "updates",
     TABLES,
-    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("id", sa.Integer, primary_key=True),  # in the order in which they were stored
     sa.Column("run_id", sa.Text, sa.ForeignKey(_RUN), nullable=False),
     sa.Column("round", sa.Integer, nullable=False),
     sa.Column("slot", sa.Integer, nullable=False),
+    # Of the model: that it is applied to, and that it started from.
+    sa.Column("version", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("base_version", sa.Integer, nullable=False, server_default="0"),
     sa.Column("assignment_id", sa.Text, nullable=False),
     sa.Column("samples", sa.Integer, nullable=False),
     sa.Column("loss", sa.Float, nullable=False),
@@ -76,8 +81,8 @@ closings = sa.Table(
 # On the path of every update, so for the driver itself: 57 us for one update on a file system in
 # memory, 115 us through SQLAlchemy.
 _APPEND = (
-    "INSERT INTO updates (run_id, round, slot, assignment_id, samples, loss, training_us, diverged,"
-    " delta, start_bytes) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    "INSERT INTO updates (run_id, round, slot, version, base_version, assignment_id, samples, loss,"
+    " training_us, diverged, delta, start_bytes) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
 _CLOSE = "INSERT OR IGNORE INTO closings (run_id, round) VALUES (?, ?)"
 
@@ -163,6 +168,8 @@ def _row(entry: Entry) -> tuple[Any, ...]:
         entry.run_id,
         update.round,
         update.slot,
+        update.version,
+        update.base_version,
         update.assignment_id,
         update.samples,
         update.loss,
@@ -179,16 +186,19 @@ def _insert_snapshot(connection: Connection, run_id: str, snapshot: Snapshot) ->
         "version": snapshot.version,
         "parameters": parameters_to_bytes(snapshot.parameters),
         "memory": b"".join(map(parameters_to_bytes, snapshot.memory)) or None,
+        "missing": json.dumps(snapshot.missing),
     }
     connection.execute(sa.insert(snapshots).values(row | asdict(snapshot.totals)))
 
 
 def _prune(connection: Connection, run_id: str, version: int, ended: bool) -> None:
     """Drop what the snapshot of `version` makes unnecessary."""
-    for table in (updates, closings):
-        keep = version - (REMEMBERED_ROUNDS if table is updates else 0)
-        connection.execute(sa.delete(table).where(table.c.run_id == run_id, table.c.round < keep))
-    applied = updates.c.round < version
+    for table, until in (
+        (updates, updates.c.version < version - REMEMBERED_ROUNDS),
+        (closings, closings.c.round < version),
+    ):
+        connection.execute(sa.delete(table).where(table.c.run_id == run_id, until))
+    applied = updates.c.version < version
     connection.execute(
         sa.update(updates)
         .where(updates.c.run_id == run_id, sa.true() if ended else applied)
@@ -233,16 +243,16 @@ def _snapshot(connection: Connection, run_id: str, version: int, whole: int) -> 
             f"run {run_id} has a damaged snapshot; restore the database from a copy"
         )
     vectors = np.frombuffer(remembered, "<f4").astype(np.float32).reshape(-1, len(parameters))
-    return Snapshot(version, parameters, totals, tuple(vectors))
+    return Snapshot(version, parameters, totals, tuple(vectors), tuple(json.loads(row["missing"])))
 
 
 def _updates_since(
-    connection: Connection, run_id: str, round: int, whole: int
+    connection: Connection, run_id: str, version: int, whole: int
 ) -> list[RoundUpdate]:
     query = (
         sa.select(updates)
-        .where(updates.c.run_id == run_id, updates.c.round >= round)
-        .order_by(updates.c.round, updates.c.slot)
+        .where(updates.c.run_id == run_id, updates.c.version >= version)
+        .order_by(updates.c.id)
     )
     return [_update(row, whole) for row in connection.execute(query).mappings()]
 
@@ -252,6 +262,8 @@ def _update(row: RowMapping, whole: int) -> RoundUpdate:
         assignment_id=row["assignment_id"],
         round=row["round"],
         slot=row["slot"],
+        version=row["version"],
+        base_version=row["base_version"],
         samples=row["samples"],
         loss=row["loss"],
         training_us=row["training_us"],
@@ -267,7 +279,9 @@ def _closings_since(connection: Connection, run_id: str, round: int) -> set[int]
     return set(connection.execute(query).scalars())
 
 
-def _ids_before(connection: Connection, run_id: str, round: int) -> dict[str, tuple[int, int]]:
-    columns = (updates.c.assignment_id, updates.c.round, updates.c.slot)
-    query = sa.select(*columns).where(updates.c.run_id == run_id, updates.c.round < round)
-    return {row[0]: (row[1], row[2]) for row in connection.execute(query)}
+def _ids_before(connection: Connection, run_id: str, version: int) -> dict[str, Place]:
+    places = (updates.c.round, updates.c.slot, updates.c.version)
+    query = sa.select(updates.c.assignment_id, *places).where(
+        updates.c.run_id == run_id, updates.c.version < version
+    )
+    return {row[0]: Place(*row[1:]) for row in connection.execute(query)}

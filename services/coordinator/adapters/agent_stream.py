@@ -43,7 +43,7 @@ class AgentStream:
             run_id=assignment.run_id,
             round=assignment.round,
             slot=assignment.slot,
-            base_version=assignment.round,
+            base_version=work.version,
             plan=_plan(work.plan),
             parameters=work.parameters,
             relative_to=work.relative_to,

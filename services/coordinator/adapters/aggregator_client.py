@@ -88,7 +88,10 @@ def _change(message: aggregator_pb2.WatchModelResponse, whole: bool) -> ModelCha
         version=message.version,
         parameters=message.parameters,
         received=message.received_slots,
-        refused=[RefusedUpdate(one.assignment_id, one.reason) for one in message.refused],
+        open_slots=message.open_slots,
+        refused=[
+            RefusedUpdate(one.assignment_id, one.reason, one.stale) for one in message.refused
+        ],
         closed=[_closed(one) for one in message.closed],
         ended=message.ended,
         whole=whole,
@@ -116,6 +119,7 @@ def _closed(message: aggregator_pb2.ClosedRound) -> ClosedRound:
         bytes_up=message.bytes_up,
         slowest_training_s=message.slowest_training_us / 1e6,
         diverged=message.diverged,
+        staleness=message.staleness,
     )
 
 

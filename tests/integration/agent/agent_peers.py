@@ -133,6 +133,7 @@ class AggregatorPeer(aggregator_pb2_grpc.AggregatorServiceServicer):
         self.fetched: list[agg.FetchModelRequest] = []
         self.start = b""  # what a device is sent instead of the model, when it asks for that
         self.unavailable = self.gone = False
+        self.newest = 0  # version that is sent to who names none
 
     async def SubmitUpdates(  # noqa: N802
         self, requests: Any, context: Any
@@ -168,7 +169,7 @@ class AggregatorPeer(aggregator_pb2_grpc.AggregatorServiceServicer):
             data = self.start
         for at in range(0, len(data), self.chunk_bytes):
             yield agg.FetchModelResponse(
-                version=request.version,
+                version=request.version if request.HasField("version") else self.newest,
                 total_bytes=len(data),
                 data=data[at : at + self.chunk_bytes],
             )

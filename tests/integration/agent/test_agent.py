@@ -213,6 +213,24 @@ async def test_large_model_is_fetched_and_delivered_in_chunks() -> None:
         assert data == (trained - start).astype("<f4").tobytes()
 
 
+async def test_where_rounds_overlap_the_newest_model_is_fetched_and_its_version_said() -> None:
+    spec = make_run(SINE, "fed_buff", 100, 5, model=wide_model())
+    start = spec.initial_parameters()
+    async with fleet() as f:
+        f.aggregator.model, f.aggregator.newest = start, 9
+        visit = await f.visit()
+        visit.brief(RUN, spec)
+        visit.assign(RUN, 4, SLOW_PLAN, None)
+        header, data = await f.update()
+    (asked,) = f.aggregator.fetched
+    assert not asked.HasField("version")
+    assert (header.round, header.base_version) == (4, 9)
+    trained = start.copy()
+    samples = training_samples(SINE, spec.seed, 4, 0, 32)
+    run_plan(make_learner(spec.model), trained, samples, SLOW_PLAN)
+    assert data == (trained - start).astype("<f4").tobytes()
+
+
 @pytest.mark.parametrize("fetched", [False, True])
 async def test_local_layers_stay_and_only_the_largest_changes_are_sent(fetched: bool) -> None:
     options = {"local_layers": 1, "precision": "int8", "inner_rate": 0.0001, "local_rate": 0.0001}

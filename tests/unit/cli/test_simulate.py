@@ -133,12 +133,8 @@ def test_people_get_a_table(capsys):
     assert max(map(len, text.splitlines())) <= 80
 
 
-@pytest.mark.parametrize("more", [(), ("--strategy", "fed_yogi", "--set", "agents_per_round=1")])
-def test_an_interrupted_run_is_kept_and_resuming_ends_in_the_same_parameters(
-    capsys, tmp_path, monkeypatch, more
-):
-    run = (*QUICK, *more)
-    whole = document(capsys, "simulate", *run)["parameters_sha256"]
+@pytest.fixture
+def interrupted_after_12(monkeypatch):
     update = RoundProgress.update
 
     def interrupted(self, version, loss, sent_bytes):
@@ -148,13 +144,36 @@ def test_an_interrupted_run_is_kept_and_resuming_ends_in_the_same_parameters(
 
     with monkeypatch.context() as patch:
         patch.setattr(RoundProgress, "update", interrupted)
-        line = refused(capsys, 5, "simulate", *run, "--out", str(tmp_path), "--json")
+        yield patch
+
+
+@pytest.mark.parametrize("more", [(), ("--strategy", "fed_yogi", "--set", "agents_per_round=1")])
+def test_an_interrupted_run_is_kept_and_resuming_ends_in_the_same_parameters(
+    capsys, tmp_path, interrupted_after_12, more
+):
+    run = (*QUICK, *more)
+    line = refused(capsys, 5, "simulate", *run, "--out", str(tmp_path), "--json")
+    interrupted_after_12.undo()
+    whole = document(capsys, "simulate", *run)["parameters_sha256"]
     path = tmp_path / "checkpoint.tinyfleet"
     assert f"interrupted after 12 of 30 rounds; add --resume {path} to go on" in line
     assert load_checkpoint(path).version == 12
     resumed = document(capsys, "simulate", *run, "--resume", str(path))
     assert resumed["parameters_sha256"] == whole
     assert resumed["samples"] == 18 * 16
+
+
+def test_an_interrupted_run_whose_rounds_overlap_is_kept_but_not_gone_on_with(
+    capsys, tmp_path, interrupted_after_12
+):
+    overlapping = [*QUICK, "--strategy", "fed_buff"]
+    line = refused(capsys, 5, "simulate", *overlapping, "--out", str(tmp_path), "--json")
+    path = tmp_path / "checkpoint.tinyfleet"
+    assert f"interrupted after 12 of 30 rounds; the model then is in {path}" in line
+    interrupted_after_12.undo()
+    line = refused(capsys, 2, "simulate", *overlapping, "--resume", str(path))
+    assert "fed_buff cannot go on from version 12" in line
+    assert "begin it anew" in line
 
 
 @pytest.mark.slow

@@ -154,6 +154,31 @@ def test_a_finished_job_leaves_nothing_of_its_way(tmp_path):
     assert [path.name for path in (tmp_path / "jobs").iterdir()] == [f"{job.name}.json"]
 
 
+OVERLAPPING = """
+task = "sine"
+model = "mlp_32"
+rounds = 6
+test_every = 5
+seeds = [1]
+[test]
+tasks = 8
+[[strategies]]
+strategy = "fed_buff"
+options = { samples = 10, buffer = 2, concurrency = 3 }
+"""
+
+
+def test_a_stopped_job_whose_rounds_overlap_begins_anew_and_ends_the_same(tmp_path):
+    (job,) = jobs(OVERLAPPING)
+    whole = do(job, tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        do(job, tmp_path / "stopped", Watcher(stop_at=5))
+    again = Watcher()
+    assert do(job, tmp_path / "stopped", again) == whole
+    assert again.rounds == list(range(1, 7))
+    assert [point.version for point in whole.points] == [0, 5, 6]
+
+
 def test_the_baseline_local_is_the_untrained_model_adapted_in_its_own_way(tmp_path):
     job = jobs()[-1]
     assert (job.rounds, job.settings.rate, job.settings.passes) == (0, 0.001, 3)

@@ -59,7 +59,7 @@ def test_unknown_variable_is_refused() -> None:
         load(TINYFLEET_AGENT_NMAE="x")
 
 
-def test_devices_are_named_one_by_one() -> None:
+def test_arrivals_are_named_one_by_one() -> None:
     found = load("--device", "emulated://host", "--device", "tcp://a:1?name=shed")
     assert found.device == ("emulated://host", "tcp://a:1?name=shed")
     assert not found.no_host_training

@@ -12,6 +12,7 @@ from services.aggregator.core import (
     MAX_TRAINING_US,
     REMEMBERED_ROUNDS,
     Ledger,
+    Place,
     RoundUpdate,
     Snapshot,
     StoredRun,
@@ -311,7 +312,7 @@ def test_a_journal_of_selected_updates_gives_the_same_bits():
 
 def test_a_damaged_update_in_the_journal_is_named():
     ledger = a_frugal_ledger()
-    row = RoundUpdate("r-0-0-0", 0, 0, 4, 1.0, 1, b"12345678", 12)
+    row = RoundUpdate("r-0-0-0", 0, 0, 0, 0, 4, 1.0, 1, b"12345678", 12)
     stored = StoredRun(ledger.run, False, ledger.snapshot, [row], (), {})
     with pytest.raises(InvalidInput, match=r"stored update r-0-0-0 is damaged .* from a copy"):
         Ledger.restore(stored)
@@ -435,7 +436,7 @@ class CrashAnywhere(RuleBasedStateMachine):
         since = [row for row in self.rows if row.round >= version]
         shuffle.shuffle(since)
         kept = {
-            row.assignment_id: (row.round, row.slot)
+            row.assignment_id: Place(row.round, row.slot, row.version)
             for row in self.rows
             if version - REMEMBERED_ROUNDS <= row.round < version
         }
@@ -468,6 +469,6 @@ def test_a_snapshot_that_lost_its_memory_is_refused():
 def test_a_journal_with_a_gap_is_refused():
     run = a_run()
     start = Snapshot(0, run.initial_parameters())
-    row = RoundUpdate("r-3-0-0", 3, 0, 4, 1.0, 1, bytes(12), 12)
+    row = RoundUpdate("r-3-0-0", 3, 0, 3, 3, 4, 1.0, 1, bytes(12), 12)
     with pytest.raises(InvalidInput, match="updates of round 3, but ends in 0"):
         Ledger.restore(StoredRun(run, False, start, [row], (), {}))

@@ -48,6 +48,8 @@ def entry(round, slot=0, run_id="a", value=0.25, diverged=False, **changes):
         "assignment_id": f"{run_id}-{round}-{slot}-0",
         "round": round,
         "slot": slot,
+        "version": round,
+        "base_version": round,
         "samples": 50,
         "loss": 0.1 + 0.2,
         "training_us": 2**53,
@@ -145,7 +147,25 @@ def test_a_snapshot_replaces_what_led_to_it(journal):
     assert same(stored.updates, [entry(last).update])
     assert set(stored.closings) == {last}
     kept = range(last - REMEMBERED_ROUNDS, last)
-    assert stored.remembered == {f"a-{number}-0-0": (number, 0) for number in kept}
+    assert stored.remembered == {f"a-{number}-0-0": (number, 0, number) for number in kept}
+
+
+def test_where_rounds_overlap_a_snapshot_has_what_was_applied_to_it(journal):
+    journal.create("a", RUN, INITIAL)
+    applied = [entry(7, version=0, base_version=0), entry(3, version=1, base_version=0)]
+    since = [entry(9, version=2, base_version=1), entry(0, version=2, base_version=2)]
+    since.append(entry(1, version=3, base_version=1))
+    journal.append([*applied, *since], [])
+    journal.snapshot("a", Snapshot(2, model(2), TOTALS, missing=(0, 1, 2)), ended=False)
+    stored = journal.load("a")
+    assert stored.snapshot.missing == (0, 1, 2)
+    assert [shown(one) for one in stored.updates] == [shown(one.update) for one in since]
+    bases = [(one.version, one.base_version) for one in stored.updates]
+    assert bases == [(2, 1), (2, 2), (3, 1)]
+    assert stored.remembered == {"a-7-0-0": (7, 0, 0), "a-3-0-0": (3, 0, 1)}
+    last = REMEMBERED_ROUNDS + 1
+    journal.snapshot("a", Snapshot(last, model(3), TOTALS), ended=False)
+    assert set(journal.load("a").remembered) == {"a-3-0-0", "a-9-0-0", "a-0-0-0", "a-1-0-0"}
 
 
 @pytest.mark.parametrize("vectors", [0, 1, 2])
@@ -184,7 +204,7 @@ def test_an_ended_run_remembers_the_ids_of_its_last_updates(journal):
     journal.snapshot("a", Snapshot(5, model(5), TOTALS), ended=True)
     stored = journal.load("a")
     assert list(stored.updates) == []
-    assert stored.remembered == {"a-4-0-0": (4, 0), "a-5-2-0": (5, 2)}
+    assert stored.remembered == {"a-4-0-0": (4, 0, 4), "a-5-2-0": (5, 2, 5)}
 
 
 def test_runs_are_listed_by_whether_they_have_ended_oldest_first(journal):
@@ -220,6 +240,9 @@ def test_a_database_from_before_there_was_memory_goes_on(tmp_path):
     old.snapshot("a", Snapshot(5, model(5), TOTALS), ended=False)
     for statement in (
         "ALTER TABLE snapshots DROP COLUMN memory",
+        "ALTER TABLE snapshots DROP COLUMN missing",
+        "ALTER TABLE updates DROP COLUMN version",
+        "ALTER TABLE updates DROP COLUMN base_version",
         "UPDATE alembic_version SET version_num = '0002'",
     ):
         old._writer.exec_driver_sql(statement)
@@ -229,6 +252,39 @@ def test_a_database_from_before_there_was_memory_goes_on(tmp_path):
     found = new.load("a").snapshot
     assert (found.version, found.parameters.tobytes(), found.memory) == (5, model(5).tobytes(), ())
     new.close()
+
+
+def test_updates_from_before_rounds_could_overlap_belong_to_their_round(tmp_path):
+    old = tmp_path / "migrations/versions"
+    old.mkdir(parents=True)
+    (last,) = (MIGRATIONS / "versions").glob("*_asynchronous_runs.py")
+    for path in last.parent.glob("*.py"):
+        if path.name < last.name:
+            shutil.copy(path, old)
+    engine = open_database(tmp_path, "aggregator", old.parent)
+    spec = json.dumps(run_to_document(RUN))
+    with engine.begin() as connection:
+        write = connection.exec_driver_sql
+        write("INSERT INTO runs VALUES ('a', ?, 0)", (spec,))
+        write(
+            "INSERT INTO snapshots (run_id, version, parameters, updates, samples, bytes_up,"
+            " diverged) VALUES ('a', 6, ?, 6, 6, 6, 0)",
+            (START.tobytes(),),
+        )
+        for number in (5, 6, 7):
+            write(
+                "INSERT INTO updates (run_id, round, slot, assignment_id, samples, loss,"
+                " training_us, diverged) VALUES ('a', ?, 0, ?, 1, 0.5, 1, 1)",
+                (number, f"a-{number}"),
+            )
+    engine.dispose()
+    journal = open_journal(tmp_path)
+    stored = journal.load("a")
+    journal.close()
+    places = [(one.round, one.version, one.base_version) for one in stored.updates]
+    assert places == [(6, 6, 6), (7, 7, 7)]
+    assert stored.remembered == {"a-5": (5, 0, 5)}
+    assert stored.snapshot.missing == ()
 
 
 def test_tables_and_migrations_agree(tmp_path):

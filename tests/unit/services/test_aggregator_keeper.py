@@ -418,6 +418,55 @@ async def test_a_follower_that_comes_late_gets_the_whole_state(keeper):
     assert change.parameters == expected_after(2).tobytes()
 
 
+def an_overlapping_run():
+    options = {"buffer": 1, "concurrency": 3, "max_staleness": 1, "samples": 4}
+    return RunSpec(TINY, "sine", "fed_buff", 50, 1, {}, options)
+
+
+async def test_followers_of_overlapping_rounds_hear_of_open_slots_and_stale_updates(keeper):
+    await keeper.open_run("b", an_overlapping_run())
+    watcher = await keeper.watch("b")
+    assert (await watcher.next()).open_slots == (0, 1, 2)
+    for version, place in enumerate((1, 2)):
+        receipt = submit(keeper, place, run_id="b", base_version=version)
+        assert await status(receipt) is Receipt.ACCEPTED
+    change = await watcher.next()
+    assert (change.version, change.open_slots, change.received_slots) == (2, (0, 3, 4), [])
+    receipt, reason = await submit(keeper, 0, run_id="b", base_version=0)
+    assert receipt is Receipt.LATE
+    refused = (await watcher.next()).refused
+    assert refused == [("b-0-0-0", reason, True)]
+    assert "trained from version 0, 2 is the newest" in reason
+
+
+async def test_overlapping_rounds_are_the_same_after_a_restart(journal):
+    first = Keeper(journal, SnapshotPolicy(rounds=2, bytes=1 << 40), NoTelemetry())
+    await first.open_run("b", an_overlapping_run())
+    for version, place in enumerate((1, 2, 0, 4, 3)):
+        receipt = submit(first, place, run_id="b", base_version=max(0, version - 1))
+        assert await status(receipt) is Receipt.ACCEPTED
+    second = Keeper(journal, SELDOM, NoTelemetry())  # the first one is never closed
+    await second.start()
+    before, after = await first.model("b", None), await second.model("b", None)
+    assert before.version == after.version == 5
+    assert before.parameters.tobytes() == after.parameters.tobytes()
+    assert (await (await second.watch("b")).next()).open_slots == (5, 6, 7)
+    assert await status(submit(second, 4, run_id="b", base_version=2)) is Receipt.ACCEPTED
+    await first.close()
+    await second.close()
+
+
+async def test_a_burst_for_a_full_buffer_is_taken_one_version_after_the_other(keeper, journal):
+    await keeper.open_run("b", an_overlapping_run())
+    journal.gate.clear()
+    receipts = [submit(keeper, place, run_id="b", base_version=0) for place in (2, 0, 1)]
+    journal.gate.set()
+    assert await status(receipts[0]) is Receipt.ACCEPTED
+    assert await status(receipts[1]) is Receipt.ACCEPTED
+    assert await status(receipts[2]) is Receipt.LATE  # two versions behind by then
+    assert (await keeper.model("b", None)).version == 2
+
+
 async def test_ended_runs_do_not_pile_up_in_memory(keeper):
     for number in range(30):
         await keeper.open_run(f"run{number}", a_run())

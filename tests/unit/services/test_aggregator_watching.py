@@ -30,9 +30,9 @@ async def test_the_first_change_is_the_whole_state():
 
 async def test_nothing_is_told_twice():
     watcher = a_watcher()
-    watcher.add_received([1])
+    watcher.add_received([1], state(0))
     assert (await watcher.next()).received_slots == [1]
-    watcher.add_received([0])
+    watcher.add_received([0], state(0))
     change = await watcher.next()
     assert (change.received_slots, change.parameters) == ([0], b"")
 
@@ -40,9 +40,9 @@ async def test_nothing_is_told_twice():
 async def test_a_new_version_makes_slots_of_the_old_round_moot():
     watcher = a_watcher()
     await watcher.next()
-    watcher.add_received([0, 1])
+    watcher.add_received([0, 1], state(0))
     watcher.add_closed(closed(0), state(1))
-    watcher.add_received([2])
+    watcher.add_received([2], state(0))
     change = await watcher.next()
     assert (change.version, change.parameters, change.received_slots) == (1, b"v1", [2])
     assert change.closed == [closed(0)]
@@ -120,3 +120,14 @@ async def test_a_watcher_hears_why_nothing_is_stored_and_when_it_is_again():
     assert (await watcher.next()).problem == "disk full"
     watcher.set_problem("")
     assert (await watcher.next()).problem == ""
+
+
+async def test_of_overlapping_rounds_the_newest_open_slots_are_told_whatever_was_missed():
+    begun = State(0, b"v0", Totals(), open_slots=(0, 1, 2))
+    watcher = Watcher(begun, [], ended=False)
+    assert (await watcher.next()).open_slots == (0, 1, 2)
+    for open_slots in ((0, 2, 3), (0, 3, 4)):
+        watcher.add_received([1], State(0, b"v0", Totals(), open_slots))
+    change = await watcher.next()
+    assert (change.open_slots, change.received_slots) == ((0, 3, 4), [])
+    assert change.parameters == b""

@@ -116,7 +116,7 @@ def test_new_version_starts_the_next_round_at_once():
     actions = fleet.model(1, closed=[closed(0)])
     assert given(actions) == [(1, "run0-1-0-0")]
     (sent,) = only(actions, SendAssignment)
-    assert (sent.work.round, len(sent.work.parameters)) == (1, 4612)
+    assert (sent.work.version, len(sent.work.parameters)) == (1, 4612)
     assert fleet.agent("a").updates == 1
 
 

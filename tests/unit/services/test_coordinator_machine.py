@@ -232,7 +232,7 @@ class FleetMachine(RuleBasedStateMachine):
                     agent.name
                     for agent in fleet.agents.values()
                     if agent.working is not None
-                    and agent.working[:3] == (run.run_id, run.round.work.round, slot)
+                    and agent.working[:3] == (run.run_id, run.round.version, slot)
                     and run.round.holder(agent.working) == agent.name
                 ]
                 assert working or slot in run.round.waiting

@@ -170,6 +170,19 @@ async def test_run_is_followed_from_first_to_last_round():
     assert world.store.run(run.run_id).settled
 
 
+async def test_staleness_is_reported_where_rounds_overlap():
+    run = make_run(make_task("sine", {}), "fed_buff", 9, 1, "mlp_32")
+    async with World() as world:
+        world.attach()
+        message = run_to_message(run).SerializeToString(deterministic=True)
+        await world.coordinator.create_run("one", message)
+        world.aggregator.changes.put_nowait(ModelChange(0, open_slots=range(8), whole=True))
+        closed = ClosedRound(0, 4, 0.5, 32, 4612, 0.25, 0, staleness=1.5)
+        world.aggregator.changes.put_nowait(ModelChange(1, open_slots=(4, 5), closed=[closed]))
+        await world.until(lambda: "round_staleness" in world.telemetry.samples)
+        assert world.telemetry.samples["round_staleness"] == (1.5, "", 0)
+
+
 async def test_repeated_request_gives_the_same_run_and_another_spec_is_refused():
     async with World() as world:
         first = await world.coordinator.create_run("one", spec_bytes())
@@ -355,7 +368,7 @@ async def test_change_during_a_write_is_written_as_well():
 
 def work():
     run = make_run(make_task("sine", {}), "tiny_reptile", 1, 1, "mlp_32")
-    return RoundWork("run", 0, run.make_strategy().plan(0), b"1234")
+    return RoundWork("run", 5, run.make_strategy().plan(0), b"1234")
 
 
 async def test_stream_gives_messages_in_order_then_ends():
@@ -375,7 +388,7 @@ async def test_assignment_carries_all_an_agent_needs():
     stream = AgentStream(deadline_s=1.5)
     stream.assign(Assignment("run", 7, 3, 1), work())
     sent = (await stream.next()).assignment
-    assert (sent.assignment_id, sent.round, sent.slot, sent.base_version) == ("run-7-3-1", 7, 3, 7)
+    assert (sent.assignment_id, sent.round, sent.slot, sent.base_version) == ("run-7-3-1", 7, 3, 5)
     assert (sent.parameters, sent.deadline_ms) == (b"1234", 1500)
     assert sent.plan.phases[0].samples > 0
 

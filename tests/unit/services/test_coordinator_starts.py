@@ -73,14 +73,14 @@ class World:
         self.sent.append(action.work)
         message = coordinator_pb2.Assignment(
             run_id=action.assignment.run_id,
-            base_version=action.work.round,
+            base_version=action.work.version,
             plan=plan_to_message(action.work.plan),
             parameters=action.work.parameters,
             relative_to=action.work.relative_to,
         )
         self.in_hand[action.session] = action.assignment.id
         start = self.held[action.session].work(message, self.spec).start
-        model = model_of(action.assignment.run_id, action.work.round)
+        model = model_of(action.assignment.run_id, action.work.version)
         wanted = self.exchange.start(model)
         assert self.exchange.starts.write_whole(start) == self.exchange.starts.write_whole(wanted)
 

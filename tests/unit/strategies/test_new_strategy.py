@@ -10,6 +10,7 @@ import pytest
 from tinyfleet.cli.program import run
 from tinyfleet.errors import InvalidInput
 from tinyfleet.strategies import Update, find_strategy, make_strategy, strategy_names
+from tinyfleet.strategies.base import asynchronous
 from tinyfleet.strategies.server import initial_state, next_state
 
 GUIDE = Path(__file__).parents[3] / "docs" / "guides" / "new-strategy.md"
@@ -83,6 +84,33 @@ def test_a_strategy_of_ones_own_may_remember(write):
         state = next_state(strategy, state, [Update(0, np.ones(2, np.float32), 1)], number)
     assert state.parameters.tolist() == [3.0, 3.0]  # 0 + 1 + 2
     assert state.memory[0].tolist() == [3.0, 3.0]
+
+
+OVERLAPPING = "    concurrency, max_staleness, speed_spread = 3, 5, 0.5\n    name ="
+
+
+def test_rounds_of_a_strategy_of_ones_own_may_overlap(write, capsys):
+    write(STRATEGY.replace("    name =", OVERLAPPING))
+    assert asynchronous(make_strategy("majority", 10, {})).concurrency == 3
+    words = ("--task", "sine", "--strategy", "majority", "--rounds", 5, "--test-tasks", 5)
+    done = [tinyfleet(capsys, "simulate", *words, "--json") for _ in range(2)]
+    assert done[0]["parameters_sha256"] == done[1]["parameters_sha256"]
+
+
+@pytest.mark.parametrize(
+    ("said", "message"),
+    [
+        ("concurrency = 3", "one whose rounds overlap has concurrency, max_staleness, speed"),
+        (OVERLAPPING.split("\n")[0].replace("3, 5", "0, 5"), "concurrency must be 1 to 1024"),
+        (OVERLAPPING.split("\n")[0].replace("3, 5", "1025, 5"), "concurrency must be 1 to 1024"),
+        (OVERLAPPING.split("\n")[0].replace("5, 0.5", "-1, 0.5"), "max_staleness is 0 or more"),
+        (OVERLAPPING.split("\n")[0].replace("0.5", "4"), "speed_spread 0 to 3"),
+    ],
+)
+def test_overlap_that_cannot_be_is_one_line(write, said, message):
+    write(STRATEGY.replace("    name =", f"    {said.strip()}\n    name ="))
+    with pytest.raises(InvalidInput, match=message):
+        make_strategy("majority", 10, {})
 
 
 def test_without_the_variable_a_run_cannot_make_code_run(write, monkeypatch):
