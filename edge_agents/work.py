@@ -24,9 +24,10 @@ from edge_agents.fetch import fetch_start
 from edge_agents.reconnect import Backoff, Clock
 from edge_agents.sources import SampleSource, SlotSamples
 from edge_agents.trainers.protocol import NotNow, Outcome, Trainer
+from edge_agents.uploads import SlotUpload
 from tinyfleet.codec.start import Start
 from tinyfleet.errors import TinyFleetError
-from tinyfleet.exchange import Exchange, Payload
+from tinyfleet.exchange import Exchange
 from tinyfleet.logs import fields
 from tinyfleet.model.spec import Parameters
 from tinyfleet.run import RunSpec
@@ -207,19 +208,24 @@ class Work:
             run = await self._ready(assignment.run_id)
         start, version = await self._start(assignment, run, work)
         draw = SlotSamples(run.source, run.spec.seed, assignment.round, assignment.slot)
-        outcome = await self._train(run.trainer, start, work.plan, draw)
-        data = _encoded(assignment, run, work.exchange, outcome)
-        return TrainedUpdate(_header(assignment, work, outcome, version, len(data)), data)
+        upload = SlotUpload(work.exchange, run.spec.seed, assignment.round, assignment.slot)
+        outcome = await self._train(run.trainer, start, work.plan, draw, upload)
+        return TrainedUpdate(_header(assignment, work, outcome, version), outcome.update)
 
     async def _train(
-        self, trainer: Trainer, start: Parameters, plan: TrainingPlan, draw: SlotSamples
+        self,
+        trainer: Trainer,
+        start: Parameters,
+        plan: TrainingPlan,
+        draw: SlotSamples,
+        upload: SlotUpload,
     ) -> Outcome:
         """Train; where that can be stopped, a withdrawal stops it."""
         if not trainer.can_be_stopped:
-            return await trainer.train(start, plan, draw)
+            return await trainer.train(start, plan, draw, upload)
         try:
             async with self._until_withdrawn():
-                return await trainer.train(start, plan, draw)
+                return await trainer.train(start, plan, draw, upload)
         except TimeoutError:
             if not self._withdrawn:
                 raise
@@ -306,21 +312,8 @@ def _not_now_after_the_deadline() -> Iterator[None]:
         raise NotNow("the model could not be fetched before the deadline") from None
 
 
-def _encoded(
-    assignment: coordinator_pb2.Assignment, run: PreparedRun, exchange: Exchange, outcome: Outcome
-) -> Payload:
-    """What is sent of an outcome: nothing when it diverged."""
-    if outcome.diverged:
-        return b""
-    return exchange.encode(outcome.delta, run.spec.seed, assignment.round, assignment.slot)
-
-
 def _header(
-    assignment: coordinator_pb2.Assignment,
-    work: SlotWork,
-    outcome: Outcome,
-    base_version: int,
-    size: int,
+    assignment: coordinator_pb2.Assignment, work: SlotWork, outcome: Outcome, base_version: int
 ) -> aggregator_pb2.UpdateHeader:
     is_whole = not assignment.HasField("relative_to")
     return aggregator_pb2.UpdateHeader(
@@ -329,7 +322,7 @@ def _header(
         round=assignment.round,
         slot=assignment.slot,
         base_version=base_version,
-        total_bytes=size,
+        total_bytes=len(outcome.update),
         encoding=_DENSE if work.exchange.is_dense else _SELECTED,
         samples=work.plan.samples,
         loss=outcome.loss,

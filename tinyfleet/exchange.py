@@ -30,21 +30,23 @@ class Exchange:
     """The traffic of a plan for one model. Raises InvalidInput when nothing of it is shared.
 
     The shared entries are the parameter vector without the local layers, in its order. count: how
-    many. is_whole: whether that is all of them. starts: how what a device starts from is written.
+    many. is_whole: whether that is all of them. shared_mask: bit i says that layer i is shared.
+    most_entries: of an update, 1 to count. starts: how what a device starts from is written.
     keeps_starts: whether a device keeps its last start and is sent what changed.
     """
 
     def __init__(self, model: ModelSpec, plan: TrainingPlan) -> None:
-        self._total = model.parameter_count
+        self.model = model
         self._parts = _shared_parts(model, plan.local)
         self._upload = plan.upload
         self.keeps_starts = plan.download.changes
         self.starts = StartFormat(plan.download.precision, _shared_sizes(model, plan.local))
         self.count: int = sum(part.stop - part.start for part in self._parts)
-        self.is_whole = self.count == self._total
+        self.is_whole = self.count == model.parameter_count
+        self.shared_mask: int = _shared_mask(model, plan.local)
         if not self.count:
             raise InvalidInput("the plan keeps every layer on the device: one at least is shared")
-        self._most_entries = entries_of(plan.upload.fraction, self.count)
+        self.most_entries: int = entries_of(plan.upload.fraction, self.count)
 
     @property
     def is_dense(self) -> bool:
@@ -60,6 +62,11 @@ class Exchange:
     def start_is_model(self) -> bool:
         """Whether what a device starts from is the model as it is, all of it."""
         return self.is_whole and self.starts.is_exact
+
+    @property
+    def precision(self) -> str:
+        """Of the values of an update, one of PRECISIONS."""
+        return self._upload.precision
 
     def shared(self, parameters: Parameters) -> Parameters:
         """`(count,)`, the shared ones of `(parameter_count,)`; the same array if that is all."""
@@ -105,6 +112,12 @@ class Exchange:
             return self._encode_selected(self.shared(delta), seed, round, slot)
         return np.ascontiguousarray(self.shared(delta), _LITTLE).data.cast("B")
 
+    def noise(self, seed: int, round: int, slot: int) -> RandomStream | None:
+        """What rounds the update of that slot; None where nothing is rounded at random."""
+        if self.precision != "int8":
+            return None
+        return RandomStream(seed, Purpose.UPLOAD, round, slot)
+
     def decode(self, data: Payload) -> Parameters:
         """The `(parameter_count,) float32` change in `data`, read-only: zero where none was sent.
 
@@ -113,7 +126,7 @@ class Exchange:
         change = decode_dense(data, self.count) if self.is_dense else self._decode_selected(data)
         if self.is_whole:
             return change
-        delta = np.zeros(self._total, np.float32)
+        delta = np.zeros(self.model.parameter_count, np.float32)
         self._put(change, delta)
         delta.flags.writeable = False
         return delta
@@ -131,22 +144,20 @@ class Exchange:
     @property
     def _largest_bytes(self) -> int:
         """Of a selected change: its positions are at worst a bit for each shared entry."""
-        values = self._most_entries * value_bytes(precision_named(self._upload.precision))
+        values = self.most_entries * value_bytes(precision_named(self.precision))
         return MAX_OVERHEAD_BYTES + (self.count + 7) // 8 + values
 
     def _encode_selected(self, change: Parameters, seed: int, round: int, slot: int) -> bytes:
-        precision = self._upload.precision
-        rounds_at_random = precision == "int8"
-        noise = RandomStream(seed, Purpose.UPLOAD, round, slot) if rounds_at_random else None
-        return encode_selected(change, self._upload.fraction, precision, noise)
+        noise = self.noise(seed, round, slot)
+        return encode_selected(change, self._upload.fraction, self.precision, noise)
 
     def _decode_selected(self, data: Payload) -> Parameters:
         self.check_size(memoryview(data).nbytes)
         change = decode_update(data, self.count)
         entries = int(np.count_nonzero(change))
-        if entries > self._most_entries:
+        if entries > self.most_entries:
             raise InvalidInput(
-                f"an update of this run has at most {self._most_entries} entries, not {entries}"
+                f"an update of this run has at most {self.most_entries} entries, not {entries}"
             )
         return change
 
@@ -172,14 +183,18 @@ def _shared_sizes(model: ModelSpec, local: tuple[str, ...]) -> list[int]:
     ]
 
 
+def _shared_mask(model: ModelSpec, local: tuple[str, ...]) -> int:
+    """Bit i says that layer i is shared; no names are no layers here."""
+    everything = model.layer_mask(())
+    return everything & ~model.layer_mask(local) if local else everything
+
+
 def _shared_parts(model: ModelSpec, local: tuple[str, ...]) -> list[slice]:
     """The ranges of the parameter vector that are shared, neighbours joined."""
-    if not local:
-        return [slice(0, model.parameter_count)]
-    mask = model.layer_mask(local)
+    mask = _shared_mask(model, local)
     parts: list[slice] = []
     for index, placed in enumerate(model.placed):
-        if mask >> index & 1 or placed.start == placed.stop:
+        if not mask >> index & 1 or placed.start == placed.stop:
             continue
         if parts and parts[-1].stop == placed.start:
             parts[-1] = slice(parts[-1].start, placed.stop)

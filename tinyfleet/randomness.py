@@ -34,6 +34,12 @@ class RandomStream:
         """run_seed and each key part: 0 <= value < 2**63."""
         self._bits = np.random.PCG64(np.random.SeedSequence((run_seed, int(purpose), *key)))
 
+    @property
+    def pcg64(self) -> tuple[int, int]:
+        """State and increment of the generator, 128 bits each: they determine all further draws."""
+        state = self._bits.state["state"]
+        return state["state"], state["inc"]
+
     def uniform(self, count: int) -> npt.NDArray[np.float64]:
         """`(count,)` values in [0, 1), multiples of 2**-53."""
         return (self._bits.random_raw(count) >> np.uint64(11)).astype(np.float64) * 2.0**-53

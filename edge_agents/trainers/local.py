@@ -7,10 +7,9 @@ import time
 from collections.abc import Callable
 from typing import ClassVar
 
-import numpy as np
-
-from edge_agents.trainers.protocol import Draw, Outcome
+from edge_agents.trainers.protocol import Draw, Outcome, diverged
 from edge_agents.trainers.thread import WorkThread
+from edge_agents.uploads import SlotUpload
 from tinyfleet.learner.protocol import Learner, learn_by_plan
 from tinyfleet.model.spec import Parameters
 from tinyfleet.strategies.plan import TrainingPlan
@@ -18,8 +17,6 @@ from tinyfleet.strategies.plan import TrainingPlan
 INLINE_S = 0.001
 """Our choice: what is expected to take less runs on the event loop. The hop to the thread and back
 costs about a tenth of that, and nothing the loop does notices a millisecond."""
-
-_NOTHING = np.zeros(0, np.float32)
 
 
 class LocalTrainer:
@@ -40,12 +37,16 @@ class LocalTrainer:
         self._timer = timer
         self._seconds_per_step = math.inf
 
-    async def train(self, start: Parameters, plan: TrainingPlan, draw: Draw) -> Outcome:
+    async def train(
+        self, start: Parameters, plan: TrainingPlan, draw: Draw, upload: SlotUpload
+    ) -> Outcome:
         if self._seconds_per_step * _steps(plan) < INLINE_S:
-            return self._train(start, plan, draw)
-        return await self._thread.run(lambda: self._train(start, plan, draw))
+            return self._train(start, plan, draw, upload)
+        return await self._thread.run(lambda: self._train(start, plan, draw, upload))
 
-    def _train(self, start: Parameters, plan: TrainingPlan, draw: Draw) -> Outcome:
+    def _train(
+        self, start: Parameters, plan: TrainingPlan, draw: Draw, upload: SlotUpload
+    ) -> Outcome:
         called = self._timer()
         samples = draw(plan.samples)
         begun = self._timer()
@@ -53,8 +54,8 @@ class LocalTrainer:
         ended = self._timer()
         self._seconds_per_step = (ended - called) / _steps(plan)
         if delta is None:
-            return Outcome(_NOTHING, 0.0, ended - begun, diverged=True)
-        return Outcome(delta, done.loss, ended - begun, diverged=False)
+            return diverged(ended - begun)
+        return Outcome(upload.encode(delta), done.loss, ended - begun, diverged=False)
 
 
 def _steps(plan: TrainingPlan) -> int:

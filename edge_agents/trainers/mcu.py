@@ -1,31 +1,42 @@
 """Training on an attached board: the host sends parameters and samples, and reads the result.
 
-The host keeps the start and subtracts it by itself: a copy of the parameters would take a fifth of
-what a Cortex-M4 has, and the difference has the same bits wherever it is made. Only a proximal plan
-has the board keep one, to be pulled back to.
+A board with room for a copy of the start selects and encodes its change by itself, and only the
+update crosses the line. Else, and always for a dense update, the host reads the parameters and does
+that; the bytes are the same wherever they are made (decision 0017). A proximal plan has the board
+keep a copy in any case, to be pulled back to.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Awaitable, Callable
 from typing import ClassVar, Protocol, TypeVar
 
-import numpy as np
-
-from edge_agents.trainers.protocol import Draw, NotNow, Outcome
+from edge_agents.trainers.protocol import Draw, NotNow, Outcome, diverged
 from edge_agents.trainers.thread import WorkThread
+from edge_agents.uploads import SlotUpload
 from mcu_bridge.device import Device
+from tinyfleet.exchange import Payload
 from tinyfleet.learner.memory import needs_gradient, stored_samples
 from tinyfleet.learner.protocol import PlanTotal, Samples, Trained, check_samples, parts_of
+from tinyfleet.learner.targets import board_memory_needed
+from tinyfleet.logs import fields
 from tinyfleet.model.spec import ModelSpec, Parameters
-from tinyfleet.strategies.base import delta_of
+from tinyfleet.strategies.base import MAX_DELTA_NORM, delta_of
 from tinyfleet.strategies.plan import Phase, TrainingPlan
 
-_NOTHING = np.zeros(0, np.float32)
+SURE_NORM = MAX_DELTA_NORM / 4
+"""A board's norm up to which `delta_of` finds no divergence either, in whatever order it adds.
+
+Both add n squares in float32. A sum of n numbers that are not negative is within (1 + 2**-24)**n of
+the true one, which is below 2.6 for 16,000,000: two sums differ by less than 16 = 4 squared."""
 
 Result = TypeVar("Result")
 Part = tuple[Phase, Samples | int]
 """A phase and what it trains on: samples, or the seed with which a sensor draws them."""
+
+
+log = logging.getLogger("board")
 
 
 class BoardGone(Exception):
@@ -57,18 +68,18 @@ class McuTrainer:
         self._spec = spec
         self._thread = thread
         self._on_sensor = on_sensor
+        self._encodes: bool | None = None  # what the log says of the board
 
-    async def train(self, start: Parameters, plan: TrainingPlan, draw: Draw) -> Outcome:
+    async def train(
+        self, start: Parameters, plan: TrainingPlan, draw: Draw, upload: SlotUpload
+    ) -> Outcome:
         parts = await self._thread.run(lambda: self._parts(plan, draw))
         try:
-            training = await self._board.use(lambda device: self._on(device, start, plan, parts))
+            return await self._board.use(
+                lambda device: self._on(device, start, plan, parts, upload)
+            )
         except BoardGone as gone:
             raise NotNow(f"the board is gone: {gone}") from None
-        trained, counted, done, seconds = training
-        delta = delta_of(trained, counted, done.finite)
-        if delta is None:
-            return Outcome(_NOTHING, 0.0, seconds, diverged=True)
-        return Outcome(delta, done.loss, seconds, diverged=False)
 
     def _parts(self, plan: TrainingPlan, draw: Draw) -> list[Part]:
         """What each phase trains on. Checked here, before the board is asked for anything."""
@@ -81,28 +92,80 @@ class McuTrainer:
         return list(parts_of(plan, samples))
 
     async def _on(
-        self, device: Device, start: Parameters, plan: TrainingPlan, parts: list[Part]
-    ) -> tuple[Parameters, Parameters, Trained, float]:
-        """Parameters, those from which their change counts, loss and busy seconds of the plan.
-
-        Nothing of an earlier try counts.
-        """
+        self,
+        device: Device,
+        start: Parameters,
+        plan: TrainingPlan,
+        parts: list[Part],
+        upload: SlotUpload,
+    ) -> Outcome:
+        """The outcome of the whole plan; nothing of an earlier try counts."""
+        encodes = self._board_encodes(device, plan, upload)
         await device.configure(
             self._spec,
-            keep_start=plan.needs_start,
+            keep_start=encodes or plan.needs_start,
             gradient=needs_gradient(plan),
             stored_samples=stored_samples(plan),
         )
         await device.write_parameters(start)
-        total, seconds, counted = PlanTotal(), 0.0, start
-        for index, (phase, samples) in enumerate(parts):
-            if index and index == plan.counted_from:
-                counted = await device.read_parameters()
-            if isinstance(samples, int):
-                done = await device.train_on_sensor(phase, samples)
-            else:
-                done = await device.train(phase, samples)
-            seconds += device.busy_seconds
-            if not total.add(phase, done):
-                return _NOTHING, counted, total.trained(), seconds
-        return await device.read_parameters(), counted, total.trained(), seconds
+        counted, done, seconds = await _train(device, start, plan, parts)
+        if not done.finite:
+            return diverged(seconds)
+        update = await _encoded_there(device, upload) if encodes else None
+        if update is None:
+            update = await _encoded_here(device, counted, upload)
+        if update is None:
+            return diverged(seconds)
+        return Outcome(update, done.loss, seconds, diverged=False)
+
+    def _board_encodes(self, device: Device, plan: TrainingPlan, upload: SlotUpload) -> bool:
+        """Whether there is something to encode and the board has room to; the log has it once.
+
+        A change that counts from a later phase is made here: the board's copy is of the start.
+        """
+        if upload.exchange.is_dense or plan.counted_from:
+            return False
+        needed = board_memory_needed(
+            self._spec,
+            keep_start=True,
+            gradient=needs_gradient(plan),
+            stored_samples=stored_samples(plan),
+        )
+        available = device.identity.memory_bytes
+        encodes = needed <= available
+        if encodes != self._encodes:
+            self._encodes = encodes
+            who = "the board encodes its updates" if encodes else "the host encodes its updates"
+            about = {"model": self._spec.name, "needed_bytes": needed, "memory_bytes": available}
+            log.info(who, extra=fields(**about))
+        return encodes
+
+
+async def _train(
+    device: Device, start: Parameters, plan: TrainingPlan, parts: list[Part]
+) -> tuple[Parameters, Trained, float]:
+    """Where the change counts from, loss and busy seconds; up to a part that diverges."""
+    total, seconds, counted = PlanTotal(), 0.0, start
+    for index, (phase, samples) in enumerate(parts):
+        if index and index == plan.counted_from:
+            counted = await device.read_parameters()
+        if isinstance(samples, int):
+            done = await device.train_on_sensor(phase, samples)
+        else:
+            done = await device.train(phase, samples)
+        seconds += device.busy_seconds
+        if not total.add(phase, done):
+            break
+    return counted, total.trained(), seconds
+
+
+async def _encoded_there(device: Device, upload: SlotUpload) -> Payload | None:
+    """The update that the board encodes; None where the host has to see whether it diverged."""
+    change = await device.encode(upload.exchange, upload.noise())
+    return change.data if change.norm <= SURE_NORM else None
+
+
+async def _encoded_here(device: Device, counted: Parameters, upload: SlotUpload) -> Payload | None:
+    """The update of the board's parameters, encoded on this host; None when they diverged."""
+    delta = delta_of(await device.read_parameters(), counted, finite=True)
+    return None if delta is None else upload.encode(delta)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
+from edge_agents.uploads import SlotUpload
+from tinyfleet.exchange import Payload
 from tinyfleet.learner.protocol import Samples
 from tinyfleet.model.spec import Parameters
 from tinyfleet.strategies.plan import TrainingPlan
@@ -30,12 +32,13 @@ class Draw(Protocol):
 class Outcome:
     """What training gave.
 
-    delta: `(parameter_count,) float32`, trained minus start; `(0,)` when it diverged. loss: mean
-    training loss, finite; 0 when it diverged. seconds: time spent on training, drawing the
-    samples excluded. diverged: as `tinyfleet.strategies.base.delta_of` decides.
+    update: trained minus start as `SlotUpload.encode` writes it, whoever did; empty when it
+    diverged. loss: mean training loss, finite; 0 when it diverged. seconds: time spent on training,
+    drawing samples and encoding excluded. diverged: as `tinyfleet.strategies.base.delta_of`
+    decides.
     """
 
-    delta: Parameters
+    update: Payload
     loss: float
     seconds: float
     diverged: bool
@@ -49,10 +52,17 @@ class Trainer(Protocol):
 
     can_be_stopped: ClassVar[bool]
 
-    async def train(self, start: Parameters, plan: TrainingPlan, draw: Draw) -> Outcome:
-        """Run `plan` from `start`, which stays as it is, on `draw(plan.samples)`.
+    async def train(
+        self, start: Parameters, plan: TrainingPlan, draw: Draw, upload: SlotUpload
+    ) -> Outcome:
+        """Run `plan` from `start`, which stays, on `draw(plan.samples)`; encode the change.
 
         Raises InvalidInput when plan or samples do not fit the model, DoesNotFit when the target
         lacks memory, NotNow when the target is out of reach.
         """
         ...
+
+
+def diverged(seconds: float) -> Outcome:
+    """The outcome of a training that diverged."""
+    return Outcome(b"", 0.0, seconds, diverged=True)

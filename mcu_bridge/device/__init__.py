@@ -5,7 +5,7 @@ from __future__ import annotations
 from mcu_bridge.device.client import Device, DeviceEvaluation
 from mcu_bridge.device.identity import DeviceIdentity, Fault
 from mcu_bridge.device.messages import Configured, DeviceCounters
-from mcu_bridge.device.selection import Selection
+from mcu_bridge.device.update import EncodedChange
 from mcu_bridge.link.link import Patience
 
 __all__ = [
@@ -14,7 +14,7 @@ __all__ = [
     "DeviceCounters",
     "DeviceEvaluation",
     "DeviceIdentity",
+    "EncodedChange",
     "Fault",
     "Patience",
-    "Selection",
 ]

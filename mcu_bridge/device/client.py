@@ -15,7 +15,6 @@ from mcu_bridge.device.messages import (
     GRADIENT,
     IDENTIFY,
     KEEP_START,
-    SELECT,
     Command,
     Configured,
     DeviceCounters,
@@ -25,16 +24,18 @@ from mcu_bridge.device.messages import (
     parse_configured,
     run_request,
 )
-from mcu_bridge.device.selection import Selection, parse_selection, selection_bytes
+from mcu_bridge.device.update import EncodedChange, check_update, encode_request, norm_of
 from mcu_bridge.errors import BadAnswer, DeviceRestarted
 from mcu_bridge.lines import open_line
 from mcu_bridge.lines.protocol import Line
 from mcu_bridge.link.link import Link, Patience
 from mcu_bridge.sample_encoding import EncodedSamples, encode_samples
 from tinyfleet.errors import Diverged, InvalidInput
+from tinyfleet.exchange import Exchange
 from tinyfleet.learner.layer_table import LOSS_CODES, layer_table
 from tinyfleet.learner.protocol import Samples, Trained, check_samples
 from tinyfleet.model.spec import ModelSpec, Parameters
+from tinyfleet.randomness import RandomStream
 from tinyfleet.strategies.plan import MAX_SAMPLES, Phase
 
 _COUNT = 1 << 32  # what a board's counters count to
@@ -114,7 +115,7 @@ class Device:
     ) -> Configured:
         """Lay the board's memory out for `spec`; does nothing when it is so already.
 
-        keep_start: for `select` and for proximal phases; takes the parameters' memory again.
+        keep_start: for `encode` and for proximal phases; takes the parameters' memory again.
         gradient: for batches; the same. stored_samples: for phases of several passes. The former
         model is gone, also when this one is refused. Raises ModelDoesNotFit, DeviceRefused.
         """
@@ -207,22 +208,24 @@ class Device:
         result = await self._talk.run_on_sensor(count, Command.EVALUATE, request, progress)
         return self._evaluated(count, result)
 
-    async def select(self, count: int) -> Selection:
-        """The `count` largest changes since the parameters were written; ties: the lower index.
+    async def encode(self, exchange: Exchange, noise: RandomStream | None) -> EncodedChange:
+        """The change since the parameters were written, as `exchange` has it sent; not for dense.
 
-        Needs `configure(..., keep_start=True)`. Once only: the board needs the start's memory.
+        noise: for int8, the slot's. Needs `configure(..., keep_start=True)`. Once only: the update
+        is made where the start was. The parameters stay.
         """
         model = self._model()
-        parameters = model.spec.parameter_count
         if not model.keep_start:
-            raise InvalidInput("to select changes, configure the board with keep_start=True")
-        if not 1 <= count <= parameters:
-            raise InvalidInput(f"changes to select must be 1 to {parameters}, got {count}")
-        size = selection_bytes(count, parameters)
-        if await self._talk.told(Command.SELECT, SELECT.pack(count)) != (count, size):
-            raise BadAnswer(f"a selection of another size than {count} entries")
-        data = await self._talk.read(Region.SELECTION, size)
-        return parse_selection(data, count, parameters)
+            raise InvalidInput("to encode a change, configure the board with keep_start=True")
+        if exchange.model != model.spec:
+            raise InvalidInput(f"the board has another model than '{exchange.model.name}'")
+        request = encode_request(exchange, noise)
+        size, squares, ticks = await self._talk.told(Command.ENCODE, request)
+        norm = norm_of(exchange, size, squares)
+        data = await self._talk.read(Region.UPDATE, size) if size else b""
+        if size:
+            check_update(exchange, data)
+        return EncodedChange(data, norm, ticks / self.identity.ticks_hz)
 
     async def counters(self) -> DeviceCounters:
         """What the board counted since its reset."""

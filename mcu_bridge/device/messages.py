@@ -1,4 +1,4 @@
-"""The device protocol's messages, version 2: their layouts, and nothing that waits for a board.
+"""The device protocol's messages, version 3: their layouts, and nothing that waits for a board.
 
 A response is checked in full before any of it is used: its length, that each number is in the range
 that the page gives it, that floats are finite. MUST match docs/formats/device.md and
@@ -16,7 +16,7 @@ from mcu_bridge.errors import BadAnswer, DeviceRefused, ModelDoesNotFit, Status
 from mcu_bridge.sample_encoding import EncodedSamples, InputEncoding, TargetEncoding
 from tinyfleet.strategies.plan import Phase
 
-PROTOCOL_VERSION = 2
+PROTOCOL_VERSION = 3
 
 
 class Command(IntEnum):
@@ -30,9 +30,9 @@ class Command(IntEnum):
     TRAIN = 0x06
     EVALUATE = 0x07
     RESULT = 0x08
-    SELECT = 0x09
     COUNTERS = 0x0A
     RESET = 0x0B
+    ENCODE = 0x0C
 
 
 class Region(IntEnum):
@@ -40,7 +40,7 @@ class Region(IntEnum):
 
     TABLE = 1
     PARAMETERS = 2
-    SELECTION = 4
+    UPDATE = 5
 
 
 class Source(IntEnum):
@@ -64,9 +64,9 @@ READ = struct.Struct("<B3xII")
 READING = struct.Struct("<B3xII")
 RUN = struct.Struct("<QIIIfBBBxfIf")
 RESULT = struct.Struct("<BB2xIIIIQd")
-SELECT = struct.Struct("<I")
-SELECTED = struct.Struct("<B3xII")
 COUNTERS = struct.Struct("<B3x12I")
+ENCODE = struct.Struct("<QIB3xQQQQ")
+ENCODED = struct.Struct("<B3xIfQ")
 PLAIN = struct.Struct("<B3x")
 LAYOUTS = {
     Command.IDENTIFY: IDENTIFIED,
@@ -77,9 +77,9 @@ LAYOUTS = {
     Command.TRAIN: OPENED,
     Command.EVALUATE: OPENED,
     Command.RESULT: RESULT,
-    Command.SELECT: SELECTED,
     Command.COUNTERS: COUNTERS,
     Command.RESET: PLAIN,
+    Command.ENCODE: ENCODED,
 }
 
 

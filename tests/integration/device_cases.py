@@ -10,10 +10,11 @@ from learner_cases import CASES, Case
 from mcu_bridge.device import Device, Patience
 from mcu_bridge.errors import DeviceRestarted
 from mcu_bridge.lines.emulated import EmulatedBoard
+from tinyfleet.exchange import Exchange
 from tinyfleet.learner.protocol import Samples
 from tinyfleet.model.initialization import initial_parameters
-from tinyfleet.model.spec import ModelSpec, Parameters
-from tinyfleet.strategies.plan import Phase
+from tinyfleet.model.spec import ModelSpec
+from tinyfleet.strategies.plan import Phase, TrainingPlan, Upload
 
 IMPATIENT = Patience(first_s=0.1, answer_s=0.5, progress_s=0.5)
 
@@ -42,9 +43,21 @@ def images(phase: Phase, seed: int = 1, spec: ModelSpec = CASES["images"].spec) 
     return Case(spec, initial_parameters(spec, seed), samples, phase)
 
 
-def largest(change: Parameters, count: int) -> list[int]:
-    """The reference: by magnitude, ties to the lower index."""
-    return sorted(np.argsort(-np.abs(change), kind="stable")[:count].tolist())
+def uploading(
+    spec: ModelSpec, fraction: float, precision: str = "float32", local: tuple[str, ...] = ()
+) -> Exchange:
+    """The traffic of a plan that has so much sent."""
+    plan = TrainingPlan((Phase(1, 0.1),), local, Upload(fraction, precision))
+    return Exchange(spec, plan)
+
+
+SLOT = (3, 7, 2)
+"""Seed, round and slot that an update is rounded for."""
+
+
+async def encoded(device: Device, exchange: Exchange) -> bytes:
+    """The update that the board writes."""
+    return (await device.encode(exchange, exchange.noise(*SLOT))).data
 
 
 @dataclass(frozen=True)
@@ -54,8 +67,7 @@ class Outcome:
     loss: float
     accuracy: float
     parameters: bytes
-    indices: tuple[int, ...]
-    values: bytes
+    update: bytes
 
 
 ASSIGNMENT = images(Phase(4, 0.02, passes=2), seed=9)
@@ -67,9 +79,8 @@ async def assignment(device: Device) -> Outcome:
     trained = await device.train(ASSIGNMENT.phase, ASSIGNMENT.samples)
     found = await device.evaluate(ASSIGNMENT.samples)
     parameters = await device.read_parameters()
-    picked = await device.select(20)
-    indices, values = tuple(picked.indices.tolist()), picked.values.tobytes()
-    return Outcome(trained.loss, found.accuracy, parameters.tobytes(), indices, values)
+    update = await encoded(device, uploading(ASSIGNMENT.spec, 0.1, "int8"))
+    return Outcome(trained.loss, found.accuracy, parameters.tobytes(), update)
 
 
 async def disturbed(

@@ -10,12 +10,14 @@ import numpy as np
 import pytest
 from device_cases import (
     IMPATIENT,
+    SLOT,
     assignment,
     configure,
     disturbed,
+    encoded,
     images,
-    largest,
     survive_resets,
+    uploading,
     writes_of_an_assignment,
 )
 from device_lines import EventfulLine, KeptLine
@@ -157,44 +159,73 @@ async def test_an_evaluation_on_the_sensor_is_one_on_its_samples(device: Device)
     assert await device.evaluate_on_sensor(50, 3) == await device.evaluate(samples)
 
 
-@pytest.mark.parametrize("count", [1, 8, 33, 200, 1153])
-async def test_a_selection_is_of_the_largest_changes(device: Device, count: int) -> None:
-    """With one trainable layer of 33 parameters, larger counts pick among a thousand zeros."""
+@pytest.mark.parametrize("precision", ["float32", "float16", "int8"])
+@pytest.mark.parametrize("fraction", [0.001, 0.03, 0.25, 0.999])
+async def test_an_update_is_the_one_that_its_host_would_send(
+    device: Device, fraction: float, precision: str
+) -> None:
+    """With one trainable layer of 33 parameters, larger fractions find nothing but zeros."""
     head_only = case(SINE, Phase(60, 0.02, trainable=("dense_3",)))
     await configure(device, head_only, keep_start=True)
     assert (await device.train(head_only.phase, head_only.samples)).finite
     change = trained_here(head_only)[1] - head_only.parameters
-    picked = await device.select(count)
-    assert picked.indices.tolist() == largest(change, count)
-    assert picked.values.tobytes() == change[picked.indices].tobytes()
+    exchange = uploading(SINE, fraction, precision)
+    found = await device.encode(exchange, exchange.noise(*SLOT))
+    assert found.data == exchange.encode(change, *SLOT)
+    assert found.norm == pytest.approx(float(np.linalg.norm(change)), rel=1e-5)
+    assert found.seconds > 0.0
     assert differing(await device.read_parameters(), trained_here(head_only)[1]) == 0
 
 
-async def test_a_selection_takes_equal_magnitudes_by_index(device: Device) -> None:
+@pytest.mark.parametrize("local", [("dense_1",), ("dense_2",), ("dense_1", "dense_3")])
+async def test_an_update_has_nothing_of_local_layers(
+    device: Device, local: tuple[str, ...]
+) -> None:
+    given = CASES["mlp_32"]
+    await configure(device, given, keep_start=True)
+    await device.train(given.phase, given.samples)
+    change = trained_here(given)[1] - given.parameters
+    exchange = uploading(given.spec, 0.25, "int8", local)
+    assert await encoded(device, exchange) == exchange.encode(change, *SLOT)
+
+
+async def test_an_update_takes_equal_magnitudes_by_index(device: Device) -> None:
     """Zero inputs and targets of one magnitude give the output biases changes of one size."""
     spec = CASES["pooled"].spec
     still = Samples(np.zeros((1, spec.inputs), np.float32), np.full((1, 3), 1 / 3, np.float32))
     tied = Case(spec, np.zeros(spec.parameter_count, np.float32), still, Phase(1, 0.5))
     await configure(device, tied, keep_start=True)
-    await device.train(tied.phase, tied.samples)
     change = trained_here(tied)[1]
     for count in (1, 2, 3, 50):
         await device.write_parameters(tied.parameters)
         await device.train(tied.phase, tied.samples)
-        assert (await device.select(count)).indices.tolist() == largest(change, count)
+        exchange = uploading(spec, count / spec.parameter_count)
+        assert await encoded(device, exchange) == exchange.encode(change, *SLOT)
 
 
-async def test_a_selection_needs_the_start_and_comes_once(device: Device) -> None:
+async def test_an_update_needs_the_start_and_comes_once(device: Device) -> None:
     given = CASES["mlp_32"]
+    exchange = uploading(given.spec, 0.1, "int8")
     await configure(device, given)
     with pytest.raises(InvalidInput, match="keep_start"):
-        await device.select(10)
+        await encoded(device, exchange)
     await configure(device, given, keep_start=True)
     await device.train(given.phase, given.samples)
-    await device.select(10)
+    await encoded(device, exchange)
     with pytest.raises(DeviceRefused) as caught:
-        await device.select(10)
+        await encoded(device, exchange)
     assert caught.value.status == Status.WRONG_STATE
+
+
+async def test_an_update_of_another_model_or_a_dense_one_is_not_asked_for(device: Device) -> None:
+    given = CASES["mlp_32"]
+    await configure(device, given, keep_start=True)
+    with pytest.raises(InvalidInput, match="another model"):
+        await encoded(device, uploading(CASES["pooled"].spec, 0.1))
+    with pytest.raises(InvalidInput, match="dense"):
+        await encoded(device, uploading(given.spec, 1.0))
+    await device.train(given.phase, given.samples)
+    assert await encoded(device, uploading(given.spec, 0.1))
 
 
 async def test_a_model_that_does_not_fit_is_refused_by_name_and_number(device: Device) -> None:

@@ -8,12 +8,14 @@ import numpy as np
 import pytest
 from device_cases import (
     IMPATIENT,
+    SLOT,
     assignment,
     configure,
     disturbed,
+    encoded,
     images,
-    largest,
     survive_resets,
+    uploading,
     writes_of_an_assignment,
 )
 from device_lines import KeptLine
@@ -107,14 +109,29 @@ async def test_training_and_evaluating_on_the_sensor_is_on_its_samples(device: D
     assert found.loss == sum(map(float, losses)) / len(losses)
 
 
-async def test_a_selection_is_of_the_largest_changes(device: Device) -> None:
+@pytest.mark.parametrize("precision", ["float32", "float16", "int8"])
+@pytest.mark.parametrize("local", [(), ("dense_3",)])
+async def test_an_update_is_the_one_that_its_host_would_send(
+    device: Device, precision: str, local: tuple[str, ...]
+) -> None:
     given = case(CASES["mlp_32"].spec, Phase(60, 0.01, trainable=("dense_1", "dense_3")))
     await configure(device, given, keep_start=True)
-    assert (await device.train(given.phase, given.samples)).finite
     change = trained_here(given)[1] - given.parameters
-    picked = await device.select(115)
-    assert picked.indices.tolist() == largest(change, 115)
-    assert picked.values.tobytes() == change[picked.indices].tobytes()
+    for fraction in (0.003, 0.05, 0.25, 0.9):
+        await device.write_parameters(given.parameters)
+        assert (await device.train(given.phase, given.samples)).finite
+        exchange = uploading(given.spec, fraction, precision, local)
+        assert await encoded(device, exchange) == exchange.encode(change, *SLOT)
+
+
+async def test_an_update_of_a_change_of_subnormals_has_the_hosts_bytes(device: Device) -> None:
+    """The processor and the software for doubles must both know numbers that small."""
+    given = CASES["subnormals"]
+    await configure(device, given, keep_start=True)
+    await device.train(given.phase, given.samples)
+    change = trained_here(given)[1] - given.parameters
+    exchange = uploading(given.spec, 1.0, "int8")
+    assert await encoded(device, exchange) == exchange.encode(change, *SLOT)
 
 
 async def test_a_reset_at_any_moment_ends_in_a_clean_retry(board: EmulatedBoard) -> None:

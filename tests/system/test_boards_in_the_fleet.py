@@ -136,6 +136,8 @@ def test_run_on_boards_ends_where_the_simulator_ends(fleet_with, url, strategy, 
         slots = rounds * run.make_strategy().agents_per_round
         assert sum(updates_by_agent(fleet).values()) == slots
         assert set(updates_by_agent(fleet)) == {"board-1", "board-2"}
+        encoded_there = 2 if strategy == "tiny_meta_fed" else 0
+        assert log_of(local).count("the board encodes its updates") == encoded_there
 
 
 @pytest.mark.parametrize("url", BOTH_KINDS)

@@ -54,7 +54,7 @@ _EXPLAINED = {
 @click.option(
     "--keep-start",
     is_flag=True,
-    help="With --target: select the largest changes, or be pulled back (fed_prox), too.",
+    help="With --target: encode its update, or be pulled back (fed_prox), too.",
 )
 @click.option("--gradient", is_flag=True, help="With --target: learn from batches, too.")
 @click.option(
@@ -146,7 +146,7 @@ def _uses(spec: ModelSpec, target: Target, extras: _Extras) -> list[_Use]:
     """Learning online, each extra by itself, and all that was asked for, where it is several."""
     kinds = [
         ("online", "to learn online", _Extras()),
-        ("keep_start", "and select the largest changes", _Extras(keep_start=True)),
+        ("keep_start", "and encode its own update", _Extras(keep_start=True)),
         ("gradient", "or in batches", _Extras(gradient=True)),
     ]
     if stored := extras.stored_samples:

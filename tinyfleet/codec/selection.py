@@ -1,6 +1,6 @@
 """Which entries of a change are worth sending: the largest ones.
 
-The firmware's SELECT chooses the same ones; docs/formats/update.md says how.
+The firmware's codec/selection.c chooses the same ones; docs/formats/update.md says how.
 """
 
 from __future__ import annotations

@@ -139,22 +139,20 @@ def _usual(experiment: Experiment, finished: Finished) -> Job:
 
 
 def device_memory(job: Job) -> int:
-    """Bytes a device needs for its part; a baseline's device only adapts, online."""
+    """Bytes a device needs for its part; a baseline's device only adapts, online.
+
+    To encode an update that is not dense it keeps what it started from.
+    """
     spec = job.run.model
     if job.baseline is not None:
         return memory_needed(spec).online_bytes
     plan = job.run.make_strategy().plan(0)
     return board_memory_needed(
         spec,
-        keep_start=plan.needs_start or _selects(plan),
+        keep_start=plan.needs_start or not plan.upload.dense,
         gradient=needs_gradient(plan),
         stored_samples=stored_samples(plan),
     )
-
-
-def _selects(plan: TrainingPlan) -> bool:
-    """Whether the device chooses the largest changes, for which it keeps what it started from."""
-    return plan.upload.fraction < 1.0
 
 
 def _row(own: Finished, experiment: Experiment, models: EnergyModels) -> Row:

@@ -1,9 +1,8 @@
 """The boards that learn, and what of a model fits into their memory.
 
 A board lays out, in this order: the layer table, the learner's arena, one sample, the parameters;
-then, as a phase asks for it, a copy of the start with a bit a parameter (to be pulled back to it,
-or to select the largest changes), the gradient of a batch, and stored samples
-(docs/formats/device.md).
+then, as a plan asks for it, a copy of the start with a bit a parameter (to be pulled back to it, or
+to encode the update), the gradient of a batch, and stored samples (docs/formats/device.md).
 """
 
 from __future__ import annotations
@@ -70,8 +69,8 @@ def board_memory_needed(
 ) -> int:
     """Bytes that a board needs to learn `spec`, as CONFIGURE answers.
 
-    keep_start: for proximal phases, and to select the largest changes afterwards. gradient: for
-    batches of several samples. stored_samples: for several passes over them.
+    keep_start: for proximal phases, and to encode the update afterwards. gradient: for batches of
+    several samples. stored_samples: for several passes over them.
     """
     need = memory_needed(spec)
     return (

@@ -46,6 +46,11 @@ static inline void put_u64(uint8_t *at, uint64_t value)
     memcpy(at, &value, sizeof value);
 }
 
+static inline void put_f32(uint8_t *at, float value)
+{
+    memcpy(at, &value, sizeof value);
+}
+
 static inline void put_f64(uint8_t *at, double value)
 {
     memcpy(at, &value, sizeof value);

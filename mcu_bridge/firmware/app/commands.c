@@ -58,9 +58,9 @@ static const command_t commands[] = {
     [DEVICE_TRAIN] = {command_train, 40, 12, false},
     [DEVICE_EVALUATE] = {command_evaluate, 40, 12, false},
     [DEVICE_RESULT] = {command_result, 0, 36, true},
-    [DEVICE_SELECT] = {command_select, 4, 12, false},
     [DEVICE_COUNTERS] = {counters, 0, 52, false},
     [DEVICE_RESET] = {reset, 0, 4, false},
+    [DEVICE_ENCODE] = {command_encode, 48, 20, false},
 };
 
 /* The session has closed the transfer: a phase that waits for its samples will not get them. */

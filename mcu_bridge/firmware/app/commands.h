@@ -13,7 +13,9 @@ device_status_t command_configure(device_t *device, const uint8_t *payload, uint
 device_status_t command_write(device_t *device, const uint8_t *payload, uint8_t *response);
 device_status_t command_commit(device_t *device, const uint8_t *payload, uint8_t *response);
 device_status_t command_read(device_t *device, const uint8_t *payload, uint8_t *response);
-device_status_t command_select(device_t *device, const uint8_t *payload, uint8_t *response);
+
+/* encoding.c: the update that training made. */
+device_status_t command_encode(device_t *device, const uint8_t *payload, uint8_t *response);
 
 /* phases.c: training and evaluation. */
 device_status_t command_train(device_t *device, const uint8_t *payload, uint8_t *response);

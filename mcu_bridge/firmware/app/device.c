@@ -43,17 +43,8 @@ static bool consume(void *context, uint32_t offset, const uint8_t *bytes, size_t
 
 stretch_t device_stretch(const device_t *device, uint32_t region, uint32_t offset, uint32_t count)
 {
-    const uint32_t bitmap_bytes = region == DEVICE_SELECTION ? model_bitmap_bytes(&device->model) : 0u;
-    stretch_t stretch;
-    stretch.count = count;
-    if (offset < bitmap_bytes) {
-        stretch.bytes = device->model.bitmap + offset;
-        stretch.count = count < bitmap_bytes - offset ? count : bitmap_bytes - offset;
-    } else {
-        const float *floats = region == DEVICE_SELECTION ? device->model.start : device->model.parameters;
-        stretch.bytes = (const uint8_t *)floats + (offset - bitmap_bytes);
-    }
-    return stretch;
+    const stretch_t parameters = {(const uint8_t *)device->model.parameters + offset, count};
+    return region == DEVICE_UPDATE ? update_stretch(&device->update, offset, count) : parameters;
 }
 
 static void produce(void *context, uint32_t offset, uint8_t *bytes, size_t count)

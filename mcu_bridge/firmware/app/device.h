@@ -1,6 +1,6 @@
 /* The device: a model, what is being moved into or out of it, and the phase that runs on it.
  *
- * One promise: the parameters that READ, TRAIN, EVALUATE and SELECT work on are a whole vector that a COMMIT found right,
+ * One promise: the parameters that READ, TRAIN, EVALUATE and ENCODE work on are a whole vector that a COMMIT found right,
  * or what a whole phase made of such a one. `has_parameters` says that there are some, and is false from the moment
  * that anything may change them until that is done. docs/formats/device.md has the states as a table.
  *
@@ -11,6 +11,7 @@
 #ifndef TINYFLEET_DEVICE_H
 #define TINYFLEET_DEVICE_H
 
+#include "../codec/update.h"
 #include "../link/link.h"
 #include "../link/session.h"
 #include "model.h"
@@ -36,11 +37,11 @@ typedef struct {
     training_t training;
     upload_t upload;
     uint32_t table_bytes;    /* of the committed table; 0: there is none */
-    bool has_parameters;     /* READ, TRAIN, EVALUATE and SELECT may be */
+    bool has_parameters;     /* READ, TRAIN, EVALUATE and ENCODE may be */
     bool has_start;          /* model.start is what was committed last */
     bool wants_reset;
     device_transfer_t transfer;
-    uint32_t selected;       /* parameters of the selection in model.start; 0: there is none */
+    update_t update;         /* lies over model.start, from ENCODE to the next WRITE or CONFIGURE */
     uint32_t read_region;
     uint32_t read_from;
     uint32_t boot_id;        /* 0: none was offered yet */
@@ -71,14 +72,8 @@ void device_settle(device_t *device);
 /* Forget the phase; its parameters are of use again when it left them alone. */
 void device_abandon_phase(device_t *device);
 
-/* A part of a region as one or two stretches of memory. */
-typedef struct {
-    const uint8_t *bytes;
-    uint32_t count;
-} stretch_t;
-
-/* The longest stretch that starts at `offset` of the region, at most `count` bytes; both lie within the region. The
- * selection is its bitmap, then its differences; all else is one stretch. */
+/* The longest stretch of memory that starts at `offset` of the region, at most `count` bytes; both lie within the region.
+ * An update is several stretches, all else is one. */
 stretch_t device_stretch(const device_t *device, uint32_t region, uint32_t offset, uint32_t count);
 
 /* link_application_t's execute: in commands.c. */

@@ -46,11 +46,6 @@ static uint64_t bitmap_bytes(uint32_t parameters)
     return ((uint64_t)parameters + 7u) / 8u;
 }
 
-uint32_t model_bitmap_bytes(const model_t *model)
-{
-    return (uint32_t)bitmap_bytes(model->size.parameters);
-}
-
 static uint64_t place(uint64_t *end, uint64_t bytes)
 {
     const uint64_t at = *end;

@@ -1,7 +1,7 @@
 /* One model in the memory that a board has left: where each part lies, and whether it is all there.
  *
  * From the bottom, each rounded up to 4 bytes: the layer table, the learner's arena, one sample, the parameters, then
- * by option the start (what SELECT compares with) and a bit a parameter, a gradient, and stored samples. The table is
+ * by option the start (what ENCODE compares with) and a bit a parameter, a gradient, and stored samples. The table is
  * always at the bottom, so a committed one outlives any number of CONFIGUREs; it is all that may be there without a
  * model. Nothing is configured by halves: is_configured is set last, and everything else is read only then. */
 #ifndef TINYFLEET_MODEL_H
@@ -54,7 +54,5 @@ device_status_t model_configure(model_t *model, const model_request_t *request, 
 
 /* Floats of one sample. */
 uint32_t model_sample_floats(const model_t *model);
-
-uint32_t model_bitmap_bytes(const model_t *model);
 
 #endif

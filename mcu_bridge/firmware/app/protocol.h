@@ -1,10 +1,10 @@
-/* The device protocol's numbers, version 2: docs/formats/device.md. MUST match mcu_bridge/device/messages.py. */
+/* The device protocol's numbers, version 3: docs/formats/device.md. MUST match mcu_bridge/device/messages.py. */
 #ifndef TINYFLEET_PROTOCOL_H
 #define TINYFLEET_PROTOCOL_H
 
 #include <stdint.h>
 
-#define DEVICE_PROTOCOL_VERSION 2u
+#define DEVICE_PROTOCOL_VERSION 3u
 
 enum {
     DEVICE_IDENTIFY = 0x01,
@@ -15,9 +15,10 @@ enum {
     DEVICE_TRAIN = 0x06,
     DEVICE_EVALUATE = 0x07,
     DEVICE_RESULT = 0x08,
-    DEVICE_SELECT = 0x09,
+    /* 0x09 was SELECT, until version 2 */
     DEVICE_COUNTERS = 0x0A,
-    DEVICE_RESET = 0x0B
+    DEVICE_RESET = 0x0B,
+    DEVICE_ENCODE = 0x0C
 };
 
 /* The first byte of every response. */
@@ -36,7 +37,8 @@ typedef enum {
     DEVICE_NO_TRANSFER = 11
 } device_status_t;
 
-enum { DEVICE_NO_REGION = 0, DEVICE_TABLE = 1, DEVICE_PARAMETERS = 2, DEVICE_SELECTION = 4 };
+/* 4 was SELECTION, until version 2. */
+enum { DEVICE_NO_REGION = 0, DEVICE_TABLE = 1, DEVICE_PARAMETERS = 2, DEVICE_UPDATE = 5 };
 
 /* Options of CONFIGURE. */
 #define DEVICE_KEEP_START 1u

@@ -1,7 +1,6 @@
-/* CONFIGURE, WRITE, COMMIT, READ and SELECT: refer to commands.h. */
+/* CONFIGURE, WRITE, COMMIT and READ: refer to commands.h. */
 #include "bytes.h"
 #include "commands.h"
-#include "selection.h"
 
 #define LAYER_BYTES ((uint32_t)sizeof(learner_layer_t))
 
@@ -12,7 +11,7 @@ static void forget_parameters(device_t *device)
     device_abandon_phase(device);
     device->has_parameters = false;
     device->has_start = false;
-    device->selected = 0;
+    device->update.bytes = 0;
 }
 
 static void forget_model(device_t *device)
@@ -145,7 +144,7 @@ device_status_t command_commit(device_t *device, const uint8_t *payload, uint8_t
     return DEVICE_OK;
 }
 
-/* ---- READ and SELECT ---- */
+/* ---- READ ---- */
 
 /* 0 for a region that cannot be read, or not now. */
 static uint32_t readable_bytes(const device_t *device, uint32_t region)
@@ -153,10 +152,7 @@ static uint32_t readable_bytes(const device_t *device, uint32_t region)
     if (region == DEVICE_PARAMETERS && device->has_parameters) {
         return 4u * device->model.size.parameters;
     }
-    if (region == DEVICE_SELECTION && device->selected > 0) {
-        return model_bitmap_bytes(&device->model) + 4u * device->selected;
-    }
-    return 0;
+    return region == DEVICE_UPDATE ? device->update.bytes : 0;
 }
 
 static uint32_t stretches_crc32(const device_t *device, uint32_t region, uint32_t at, uint32_t left)
@@ -177,7 +173,7 @@ device_status_t command_read(device_t *device, const uint8_t *payload, uint8_t *
     const uint32_t offset = get_u32(payload + 4);
     const uint32_t length = get_u32(payload + 8);
     const uint32_t bytes = readable_bytes(device, region);
-    if ((region != DEVICE_PARAMETERS && region != DEVICE_SELECTION) || payload[1] != 0 || payload[2] != 0 ||
+    if ((region != DEVICE_PARAMETERS && region != DEVICE_UPDATE) || payload[1] != 0 || payload[2] != 0 ||
         payload[3] != 0) {
         return DEVICE_BAD_REQUEST;
     }
@@ -193,23 +189,5 @@ device_status_t command_read(device_t *device, const uint8_t *payload, uint8_t *
     put_u32(response + 4, stretches_crc32(device, region, offset, length));
     put_u32(response + 8, length);
     link_session_open_out(&device->session, length);
-    return DEVICE_OK;
-}
-
-device_status_t command_select(device_t *device, const uint8_t *payload, uint8_t *response)
-{
-    const model_t *model = &device->model;
-    const uint32_t count = get_u32(payload);
-    if (!device->has_parameters || !device->has_start) {
-        return DEVICE_WRONG_STATE;
-    }
-    if (count < 1 || count > model->size.parameters) {
-        return DEVICE_BAD_REQUEST;
-    }
-    selection_choose(model->parameters, model->start, model->size.parameters, count, model->bitmap);
-    device->has_start = false;
-    device->selected = count;
-    put_u32(response + 4, count);
-    put_u32(response + 8, readable_bytes(device, DEVICE_SELECTION));
     return DEVICE_OK;
 }

@@ -183,7 +183,7 @@ void learner_apply_gradient(const learner_t *learner, float *parameters, const f
     const float step = rate * (1.0f / (float)samples);
     for (uint32_t i = 0; i < learner->layer_count; i++) {
         const uint32_t start = learner->places[i].parameters;
-        const uint32_t count = learner_weights(&learner->layers[i]) + learner_biases(&learner->layers[i]);
+        const uint32_t count = learner_layer_parameters(&learner->layers[i]);
         if (!learns(learner, i, trainable)) {
             continue;
         }

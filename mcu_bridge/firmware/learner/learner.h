@@ -114,6 +114,9 @@ learner_status_t learner_measure(const learner_layer_t *layers, uint32_t layer_c
 learner_status_t learner_init(learner_t *learner, const learner_layer_t *layers, uint32_t layer_count,
                               learner_loss_t loss, void *arena, size_t arena_bytes);
 
+/* How many parameters a layer of a checked table has: weights, then biases. */
+uint32_t learner_layer_parameters(const learner_layer_t *layer);
+
 /* y[outputs] for x[inputs]; logits for a classifier. */
 void learner_predict(const learner_t *learner, const float *parameters, const float *x, float *y);
 

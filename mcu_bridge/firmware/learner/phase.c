@@ -75,8 +75,7 @@ static learner_status_t one_batch(const learner_t *learner, float *parameters, c
 static uint32_t parameter_count(const learner_t *learner)
 {
     const uint32_t last = learner->layer_count - 1;
-    return learner->places[last].parameters + learner_weights(&learner->layers[last]) +
-           learner_biases(&learner->layers[last]);
+    return learner->places[last].parameters + learner_layer_parameters(&learner->layers[last]);
 }
 
 static learner_status_t batched_pass(const learner_t *learner, float *parameters, const rows_t *rows,

@@ -22,6 +22,11 @@ uint32_t learner_biases(const learner_layer_t *layer)
     return has_weights(layer) ? layer->out_channels : 0;
 }
 
+uint32_t learner_layer_parameters(const learner_layer_t *layer)
+{
+    return learner_weights(layer) + learner_biases(layer);
+}
+
 bool learner_is_in_place(const learner_layer_t *layer)
 {
     return layer->kind == LEARNER_FLATTEN || layer->kind == LEARNER_RELU || layer->kind == LEARNER_TANH;
@@ -115,7 +120,7 @@ static learner_status_t check(const learner_layer_t *layers, uint32_t layer_coun
         if (!parameters_fit(layer, LEARNER_MAX_PARAMETERS - *parameters)) {
             return LEARNER_TOO_LARGE;
         }
-        *parameters += learner_weights(layer) + learner_biases(layer);
+        *parameters += learner_layer_parameters(layer);
     }
     return *parameters > 0 ? LEARNER_OK : LEARNER_BAD_LAYER;
 }
@@ -241,7 +246,7 @@ static void lay_out(learner_t *learner)
     for (uint32_t i = 0; i < count; i++) {
         learner->places[i].output = output[i];
         learner->places[i].parameters = parameters;
-        parameters += learner_weights(&layers[i]) + learner_biases(&layers[i]);
+        parameters += learner_layer_parameters(&layers[i]);
     }
     const uint32_t if_low = values_needed(layers, count, top, true);
     const uint32_t if_high = values_needed(layers, count, top, false);

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from mcu_bridge.device import DeviceIdentity
+from mcu_bridge.device import DeviceIdentity, EncodedChange
 from mcu_bridge.errors import (
     DeviceRefused,
     DeviceRestarted,
@@ -20,9 +20,13 @@ from mcu_bridge.errors import (
     Status,
     WrongVersion,
 )
+from tinyfleet.codec.selected import encode_selected
+from tinyfleet.exchange import Exchange
 from tinyfleet.learner import Samples, Trained, make_learner
-from tinyfleet.learner.memory import memory_needed
+from tinyfleet.learner.targets import board_memory_needed
 from tinyfleet.model.spec import ModelSpec, Parameters
+from tinyfleet.randomness import RandomStream
+from tinyfleet.strategies.base import delta_norm
 from tinyfleet.strategies.plan import Phase
 
 FAILURES = {
@@ -113,9 +117,9 @@ class FakeDevice:
         stored_samples: int = 0,
     ) -> None:
         await self._bench.count("configure")
-        need = memory_needed(spec)
-        taken = need.online_bytes + gradient * need.gradient_bytes + keep_start * need.start_bytes
-        taken += stored_samples * need.sample_bytes
+        taken = board_memory_needed(
+            spec, keep_start=keep_start, gradient=gradient, stored_samples=stored_samples
+        )
         if taken > self.identity.memory_bytes:
             raise ModelDoesNotFit(taken, self.identity.memory_bytes)
         self._spec, self._gradient, self._stored = spec, gradient, stored_samples
@@ -144,6 +148,16 @@ class FakeDevice:
         await self._bench.count("read")
         assert self._parameters is not None
         return self._parameters.copy()
+
+    async def encode(self, exchange: Exchange, noise: RandomStream | None) -> EncodedChange:
+        await self._bench.count("encode")
+        assert self._parameters is not None
+        assert self._start is not None
+        change, self._start = self._parameters - self._start, None
+        sent = exchange.shared(change)
+        data = encode_selected(sent, exchange.most_entries / len(sent), exchange.precision, noise)
+        norm = delta_norm(change)
+        return EncodedChange(data if np.isfinite(norm) else b"", norm, 0.1)
 
     async def counters(self) -> None:
         await self._bench.count("counters")

@@ -8,16 +8,19 @@ import pytest
 
 from edge_agents.trainers.local import INLINE_S, LocalTrainer
 from edge_agents.trainers.thread import WorkThread
+from edge_agents.uploads import SlotUpload
 from tinyfleet.errors import InvalidInput
+from tinyfleet.exchange import Exchange
 from tinyfleet.learner import make_learner, run_plan
 from tinyfleet.learner.protocol import Samples
 from tinyfleet.run import make_run
-from tinyfleet.strategies.plan import Phase, TrainingPlan
+from tinyfleet.strategies.plan import Phase, TrainingPlan, Upload
 from tinyfleet.tasks import make_task
 
 SPEC = make_run(make_task("sine", {}), "tiny_reptile", 10, 1, model="mlp_32")
 START = SPEC.initial_parameters()
 PLAN = TrainingPlan((Phase(samples=32, rate=0.01),))
+UPLOAD = SlotUpload(Exchange(SPEC.model, PLAN), SPEC.seed, 4, 2)
 
 
 class Timer:
@@ -48,63 +51,67 @@ def trainer(timer: Timer) -> LocalTrainer:
     return LocalTrainer(make_learner(SPEC.model), WorkThread(), timer)
 
 
-async def test_delta_is_trained_minus_start_and_start_stays() -> None:
+@pytest.mark.parametrize("upload", [Upload(), Upload(0.25, "int8")])
+async def test_update_is_trained_minus_start_and_start_stays(upload: Upload) -> None:
     timer = Timer()
     drawing = Drawing(timer, 0.0)
     start = START.copy()
-    outcome = await trainer(timer).train(start, PLAN, drawing)
+    exchange = Exchange(SPEC.model, TrainingPlan(PLAN.phases, upload=upload))
+    sending = SlotUpload(exchange, SPEC.seed, 4, 2)
+    outcome = await trainer(timer).train(start, PLAN, drawing, sending)
     trained = START.copy()
     done = run_plan(make_learner(SPEC.model), trained, drawing(32), PLAN)
     assert np.array_equal(start, START)
-    assert np.array_equal(outcome.delta, trained - START)
-    assert outcome.delta.dtype == np.float32
+    assert outcome.update == exchange.encode(trained - START, SPEC.seed, 4, 2)
     assert (outcome.loss, outcome.diverged) == (done.loss, False)
 
 
 async def test_only_training_counts_as_training_time() -> None:
     timer = Timer()
-    assert (await trainer(timer).train(START, PLAN, Drawing(timer, 7.0))).seconds == 0.0
+    assert (await trainer(timer).train(START, PLAN, Drawing(timer, 7.0), UPLOAD)).seconds == 0.0
 
 
 async def test_first_training_is_off_the_event_loop_and_short_ones_then_on_it() -> None:
     timer = Timer()
     local, drawing = trainer(timer), Drawing(timer, 0.5 * INLINE_S)
     for _ in range(3):
-        await local.train(START, PLAN, drawing)
+        await local.train(START, PLAN, drawing, UPLOAD)
     assert drawing.threads == ["training", "MainThread", "MainThread"]
 
 
 async def test_training_that_became_slow_goes_back_to_the_thread() -> None:
     timer = Timer()
     local, drawing = trainer(timer), Drawing(timer, 0.5 * INLINE_S)
-    await local.train(START, PLAN, drawing)
+    await local.train(START, PLAN, drawing, UPLOAD)
     drawing.seconds = 2 * INLINE_S
     for _ in range(2):
-        await local.train(START, PLAN, drawing)
+        await local.train(START, PLAN, drawing, UPLOAD)
     assert drawing.threads == ["training", "MainThread", "training"]
 
 
 async def test_longer_plan_goes_to_the_thread_at_once() -> None:
     timer = Timer()
     local, drawing = trainer(timer), Drawing(timer, 0.5 * INLINE_S)
-    await local.train(START, PLAN, drawing)
-    await local.train(START, TrainingPlan((Phase(samples=32, rate=0.01, passes=3),)), drawing)
+    await local.train(START, PLAN, drawing, UPLOAD)
+    await local.train(
+        START, TrainingPlan((Phase(samples=32, rate=0.01, passes=3),)), drawing, UPLOAD
+    )
     assert drawing.threads == ["training", "training"]
 
 
 async def test_diverged_training_gives_no_numbers() -> None:
     timer = Timer()
     plan = TrainingPlan((Phase(samples=500, rate=10.0, passes=10),))
-    outcome = await trainer(timer).train(START, plan, Drawing(timer, 0.0))
+    outcome = await trainer(timer).train(START, plan, Drawing(timer, 0.0), UPLOAD)
     assert outcome.diverged
-    assert (len(outcome.delta), outcome.loss) == (0, 0.0)
+    assert (outcome.update, outcome.loss) == (b"", 0.0)
 
 
 async def test_what_training_raises_reaches_who_awaits_it() -> None:
     timer = Timer()
     plan = TrainingPlan((Phase(samples=4, rate=0.1, trainable=("dense_7",)),))
     with pytest.raises(InvalidInput, match="dense_7"):
-        await trainer(timer).train(START, plan, Drawing(timer, 0.0))
+        await trainer(timer).train(START, plan, Drawing(timer, 0.0), UPLOAD)
 
 
 async def test_event_loop_goes_on_while_the_thread_works() -> None:

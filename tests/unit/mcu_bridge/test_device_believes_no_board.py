@@ -10,14 +10,15 @@ import numpy as np
 import pytest
 
 from mcu_bridge.device import Device, DeviceIdentity, Patience
-from mcu_bridge.device.messages import COUNTERS, Command
+from mcu_bridge.device.messages import COUNTERS, ENCODED, Command
 from mcu_bridge.errors import BadAnswer, DeviceRestarted, NoAnswer
 from mcu_bridge.link.link import Link, Polled, Response, Sent
-from tinyfleet.errors import Diverged
+from tinyfleet.errors import Diverged, InvalidInput
+from tinyfleet.exchange import Exchange
 from tinyfleet.learner.protocol import Samples
 from tinyfleet.model.builtin import builtin_model
 from tinyfleet.model.initialization import initial_parameters
-from tinyfleet.strategies.plan import Phase
+from tinyfleet.strategies.plan import Phase, TrainingPlan, Upload
 
 SPEC = builtin_model("mlp_32", (1, 1, 1), 1, "mean_squared_error")
 PARAMETERS = initial_parameters(SPEC, 1)
@@ -25,6 +26,8 @@ PHASE = Phase(3, 0.01, passes=2)
 SAMPLES = Samples(np.full((3, 1), 0.3, np.float32), np.full((3, 1), 0.7, np.float32))
 SAMPLE_BYTES = SAMPLES.inputs.tobytes()[:4] + SAMPLES.targets.tobytes()[:4]
 DATA = SAMPLE_BYTES * 3
+EXCHANGE = Exchange(SPEC, TrainingPlan((PHASE,), upload=Upload(0.25, "float16")))
+UPDATE = bytes(EXCHANGE.encode(PARAMETERS, 1, 2, 3))
 IDENTITY = DeviceIdentity(
     *("fake", "1", "00" * 8, 1, 1, 1000, 1024, 1, 1000, "power"), fault=None, has_sensor=True
 )
@@ -55,9 +58,9 @@ def honest() -> dict[Command, bytes]:
         Command.TRAIN: struct.pack("<B3x2I", 0, len(DATA), 756),
         Command.EVALUATE: struct.pack("<B3x2I", 0, len(DATA), 756),
         Command.RESULT: result(),
-        Command.SELECT: struct.pack("<B3x2I", 0, 2, 145 + 8),
         Command.COUNTERS: COUNTERS.pack(0, *range(12)),
         Command.RESET: bytes(4),
+        Command.ENCODE: ENCODED.pack(0, len(UPDATE), 1.0, 500),
     }
 
 
@@ -192,11 +195,48 @@ async def test_parameters_that_are_not_finite_are_refused() -> None:
         await (await configured(link)).read_parameters()
 
 
-@pytest.mark.parametrize("answer", [OPENED.pack(0, 3, 153), OPENED.pack(0, 2, 154)])
-async def test_a_selection_of_another_size_is_refused(answer: bytes) -> None:
-    device = await configured(FakeLink(SELECT=answer))
+def link_with_update(content: bytes, told: bytes = b"") -> FakeLink:
+    read = OPENED.pack(0, zlib.crc32(content), len(content))
+    told = told or ENCODED.pack(0, len(content), 1.0, 500)
+    link = FakeLink(ENCODE=told, READ=read)
+    link.content = content
+    return link
+
+
+async def test_an_honest_update_is_believed() -> None:
+    device = await configured(link_with_update(UPDATE))
+    change = await device.encode(EXCHANGE, None)
+    assert (change.data, change.norm, change.seconds) == (UPDATE, 1.0, 0.5)
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        ENCODED.pack(0, len(UPDATE), float("nan"), 500),
+        ENCODED.pack(0, 0, 1.0, 500),
+        ENCODED.pack(0, 2**32 - 1, 1.0, 500),
+        ENCODED.pack(0, len(UPDATE) + 1, 1.0, 500),  # READ knows of fewer
+        bytes(4),
+    ],
+)
+async def test_an_update_of_a_size_or_a_norm_that_cannot_be_is_refused(told: bytes) -> None:
+    device = await configured(link_with_update(UPDATE, told))
     with pytest.raises(BadAnswer):
-        await device.select(2)
+        await device.encode(EXCHANGE, None)
+
+
+@pytest.mark.parametrize("content", [UPDATE[:-1], b"\7" + UPDATE[1:], bytes(8) + UPDATE[8:]])
+async def test_bytes_that_are_no_update_are_refused(content: bytes) -> None:
+    device = await configured(link_with_update(content))
+    with pytest.raises(BadAnswer):
+        await device.encode(EXCHANGE, None)
+
+
+async def test_a_change_is_encoded_only_where_the_start_is_kept() -> None:
+    device = Device(cast(Link, FakeLink()), IDENTITY)
+    await device.configure(SPEC)
+    with pytest.raises(InvalidInput, match="keep_start"):
+        await device.encode(EXCHANGE, None)
 
 
 async def test_a_sensor_that_saw_more_than_asked_for_is_refused() -> None:

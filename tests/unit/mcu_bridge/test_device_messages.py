@@ -1,5 +1,6 @@
 """What a board says is believed only when it can be right."""
 
+import math
 import struct
 from collections.abc import Callable
 from functools import partial
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from mcu_bridge.device import messages
 from mcu_bridge.device.identity import DeviceIdentity, Fault, parse_identity
 from mcu_bridge.device.messages import Command, DeviceCounters
-from mcu_bridge.device.selection import parse_selection, selection_bytes
+from mcu_bridge.device.update import check_update, encode_request, norm_of
 from mcu_bridge.errors import (
     BadAnswer,
     DeviceRefused,
@@ -21,10 +22,12 @@ from mcu_bridge.errors import (
     WrongVersion,
 )
 from mcu_bridge.sample_encoding import encode_samples
-from tinyfleet.errors import DoesNotFit, Refused
+from tinyfleet.errors import DoesNotFit, InvalidInput, Refused
+from tinyfleet.exchange import Exchange
 from tinyfleet.learner.native import ABI_VERSION
 from tinyfleet.learner.protocol import Samples
-from tinyfleet.strategies.plan import Phase
+from tinyfleet.model.builtin import builtin_model
+from tinyfleet.strategies.plan import Phase, TrainingPlan, Upload
 
 RESULT = struct.Struct("<BB2xIIIIQd")
 
@@ -32,7 +35,7 @@ RESULT = struct.Struct("<BB2xIIIIQd")
 def identified(**changed: object) -> bytes:
     fields = {
         "status": 0, "cause": 2, "features": 1, "boot": 7, "learner": ABI_VERSION,
-        "memory": 250_000, "ring": 1024, "protocol": 2, "clock": 64_000_000, "ticks": 25_000_000,
+        "memory": 250_000, "ring": 1024, "protocol": 3, "clock": 64_000_000, "ticks": 25_000_000,
         "id": bytes(range(8)), "board": b"mps2_an386", "firmware": b"1.0", "fault": (0, 0, 0, 0),
     } | changed  # fmt: skip
     *front, fault = fields.values()
@@ -62,7 +65,7 @@ def test_a_fault_before_the_reset_is_told() -> None:
 
 
 @pytest.mark.parametrize(
-    "changed", [{"learner": ABI_VERSION + 1}, {"protocol": 1}, {"protocol": 3}]
+    "changed", [{"learner": ABI_VERSION + 1}, {"protocol": 2}, {"protocol": 4}]
 )
 def test_another_version_is_refused_with_the_remedy(changed: dict[str, int]) -> None:
     with pytest.raises(WrongVersion, match="tinyfleet device flash"):
@@ -70,8 +73,8 @@ def test_another_version_is_refused_with_the_remedy(changed: dict[str, int]) -> 
 
 
 def test_another_version_is_told_even_when_its_answer_is_longer() -> None:
-    with pytest.raises(WrongVersion, match="version 3 of the device protocol"):
-        parse_identity(identified(protocol=3) + b"more")
+    with pytest.raises(WrongVersion, match="version 4 of the device protocol"):
+        parse_identity(identified(protocol=4) + b"more")
 
 
 @pytest.mark.parametrize("field", ["boot", "memory", "ring", "clock", "ticks"])
@@ -157,33 +160,47 @@ def test_counters_are_in_the_order_of_the_page() -> None:
     assert counted.bad_frames == 1 + 2 + 3 + 4
 
 
-def selection(indices: list[int], values: list[float], parameters: int) -> bytes:
-    bitmap = np.zeros(-(-parameters // 8) * 8, np.uint8)
-    bitmap[indices] = 1
-    return np.packbits(bitmap, bitorder="little").tobytes() + struct.pack(
-        f"<{len(values)}f", *values
-    )
+MODEL = builtin_model("mlp_32", (1, 1, 1), 1, "mean_squared_error")
 
 
-def test_a_selection_is_indices_in_order_with_their_values() -> None:
-    data = selection([0, 9, 18], [1.0, -2.0, 0.5], 19)
-    assert len(data) == selection_bytes(3, 19)
-    picked = parse_selection(data, 3, 19)
-    assert picked.indices.tolist() == [0, 9, 18]
-    assert picked.values.tolist() == [1.0, -2.0, 0.5]
-    assert (picked.indices.dtype, picked.values.dtype) == (np.int64, np.float32)
+def exchange(fraction: float = 0.25, precision: str = "int8", *local: str) -> Exchange:
+    return Exchange(MODEL, TrainingPlan((Phase(1, 0.1),), local, Upload(fraction, precision)))
+
+
+def test_a_request_to_encode_names_the_layers_the_entries_and_the_noise() -> None:
+    sent = exchange(0.25, "int8", "dense_3")
+    noise = sent.noise(1, 2, 3)
+    assert noise is not None
+    state, increment = noise.pcg64
+    shared, entries, precision, *words = messages.ENCODE.unpack(encode_request(sent, noise))
+    assert (shared, entries, precision) == (0b01111, math.ceil(0.25 * 1120), 2)
+    assert words[0] + (words[1] << 64) == state
+    assert words[2] + (words[3] << 64) == increment
+
+
+def test_a_request_without_noise_is_for_what_is_not_rounded_at_random() -> None:
+    assert encode_request(exchange(0.25, "float16"), None)[16:] == bytes(32)
+    with pytest.raises(InvalidInput, match="noise"):
+        encode_request(exchange(), None)
+    with pytest.raises(InvalidInput, match="dense"):
+        encode_request(exchange(1.0, "float32"), None)
 
 
 @pytest.mark.parametrize(
-    "data",
+    ("size", "squares"),
     [
-        selection([0, 1], [1.0, 1.0], 19),  # one too few
-        selection([0, 1, 2, 3], [1.0] * 3, 19),  # a bit too many
-        selection([0, 1, 20], [1.0] * 3, 24),  # beyond the parameters
-        selection([0, 1, 2], [1.0, float("nan"), 1.0], 19),
-        b"",
+        *((300, -1.0), (300, float("nan")), (300, float("inf")), (0, 4.0)),
+        (12 + 145 + 289 + 1, 4.0),  # more than the largest
     ],
 )
-def test_a_selection_that_cannot_be_right_is_not_believed(data: bytes) -> None:
+def test_an_update_of_an_impossible_size_is_not_believed(size: int, squares: float) -> None:
     with pytest.raises(BadAnswer):
-        parse_selection(data, 3, 19)
+        norm_of(exchange(), size, squares)
+    assert norm_of(exchange(), 300, 4.0) == 2.0
+    assert norm_of(exchange(), 0, float("inf")) == float("inf")
+
+
+@given(st.binary(max_size=400))
+def test_any_update_of_a_board_is_one_that_the_server_takes_or_refused(data: bytes) -> None:
+    if not refusal_of(partial(check_update, exchange()), data):
+        exchange().decode(data)

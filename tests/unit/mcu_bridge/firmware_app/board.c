@@ -1,7 +1,6 @@
 /* The firmware's application without a board: bytes and turns of the main loop are given by a test. Two builds: a library
  * for ctypes, and with BOARD_FUZZ a program that plays a file of frames under sanitizers. */
 #include "app/device.h"
-#include "app/selection.h"
 #include "link/link.h"
 #include "port/port.h"
 

@@ -4,7 +4,7 @@ import ctypes
 import struct
 import subprocess
 import zlib
-from ctypes import POINTER, c_char_p, c_int, c_size_t, c_uint8, c_uint32, c_void_p
+from ctypes import POINTER, c_char_p, c_int, c_size_t, c_uint32, c_void_p
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +23,9 @@ AGAIN, ENDED = 1, 2
 def build(path, *flags):
     """Compile the app, the link and the learner with `board.c` into `path`."""
     app = [source for source in FIRMWARE.glob("app/*.c") if source.name != "app.c"]
-    others = [*FIRMWARE.glob("link/*.c"), *FIRMWARE.glob("learner/*.c")]
+    others = [
+        path for folder in ("codec", "link", "learner") for path in FIRMWARE.glob(f"{folder}/*.c")
+    ]
     sources = [str(source) for source in (Path(__file__).with_name("board.c"), *app, *others)]
     command = ["gcc", *STRICT, *WARNINGS, *flags, f"-I{FIRMWARE}", *sources, "-o", str(path)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -50,7 +52,6 @@ def load(path):
         "board_parameters": (c_void_p,),
         "port_seed_sensor": (c_uint32,),
         "port_read_sample": (c_void_p, c_uint32, c_void_p, c_uint32),
-        "selection_choose": (c_void_p, c_void_p, c_uint32, c_uint32, POINTER(c_uint8)),
     }
     for name, arguments in signatures.items():
         getattr(library, name).argtypes = arguments

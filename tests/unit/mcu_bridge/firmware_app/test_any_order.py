@@ -18,6 +18,7 @@ from phases import GRADIENT, KEEP_START, on_sensor, plain, result_of, trained
 
 from mcu_bridge.device.messages import (
     CONFIGURE,
+    ENCODED,
     READ,
     WRITE,
     Command,
@@ -26,9 +27,12 @@ from mcu_bridge.device.messages import (
     evaluation_request,
     run_request,
 )
+from mcu_bridge.device.update import encode_request
+from tinyfleet.codec.values import PRECISIONS
+from tinyfleet.exchange import Exchange
 from tinyfleet.learner.layer_table import LOSS_CODES, layer_table
 from tinyfleet.learner.protocol import Samples
-from tinyfleet.strategies.plan import Phase
+from tinyfleet.strategies.plan import Phase, TrainingPlan, Upload
 
 SPECS = [NETWORKS[name] for name in ("one_dense", "tanh_mlp", "conv_padded")]
 NUMBER = struct.Struct("<I")
@@ -70,7 +74,7 @@ class AnyOrder(RuleBasedStateMachine):
     def reset(self, memory):
         self.board = Board(self.app, memory)
         self.memory = memory
-        self.table = self.spec = self.parameters = self.start = self.selection = None
+        self.table = self.spec = self.parameters = self.start = self.update = None
         self.options = self.stored = 0
         self.upload = None  # region, whole content, next
         self.phase = None
@@ -93,7 +97,7 @@ class AnyOrder(RuleBasedStateMachine):
         self.phase, self.result = None, result
 
     def forget_parameters(self):
-        self.parameters = self.start = self.selection = self.phase = self.result = None
+        self.parameters = self.start = self.update = self.phase = self.result = None
 
     def check(self):
         assert self.board.has_parameters == (self.parameters is not None)
@@ -199,33 +203,37 @@ class AnyOrder(RuleBasedStateMachine):
             assert content == self.parameters.tobytes()[offset : offset + length]
         self.check()
 
-    # ---- selections ----
+    # ---- updates ----
 
-    @rule(share=st.floats(0, 1))
-    def select(self, share):
-        total = (self.spec or SPECS[0]).parameter_count
-        count = max(1, int(share * total))
-        response = self.ask(Command.SELECT, NUMBER.pack(count))
+    @rule(
+        fraction=st.floats(0, 1, exclude_min=True),
+        precision=st.sampled_from(PRECISIONS),
+        keeps=st.booleans(),
+        round=st.integers(0, 2**40),
+    )
+    def encode(self, fraction, precision, keeps, round):
+        spec = self.spec or SPECS[0]
+        layers = [placed.name for placed in spec.placed if placed.start < placed.stop]
+        local = tuple(layers[-1:]) if keeps and len(layers) > 1 else ()
+        upload = Upload(min(fraction, 0.999), precision)
+        exchange = Exchange(spec, TrainingPlan((Phase(1, 1.0),), local, upload))
+        request = encode_request(exchange, exchange.noise(1, round, 2))
+        response = self.ask(Command.ENCODE, request)
         if self.parameters is None or self.start is None:
             assert response[0] == Status.WRONG_STATE
         else:
-            assert response[0] == Status.OK
-            differences = self.parameters - self.start
-            chosen = np.sort(np.argsort(-np.abs(differences), kind="stable")[:count])
-            bits = np.zeros(total, np.uint8)
-            bits[chosen] = 1
-            bitmap = np.packbits(bits, bitorder="little").tobytes()
-            self.selection = bitmap + differences[chosen].tobytes()
+            self.update = exchange.encode(self.parameters - self.start, 1, round, 2)
             self.start = None
+            assert ENCODED.unpack(response)[:2] == (Status.OK, len(self.update))
         self.check()
 
     @rule()
-    def read_selection(self):
-        length = len(self.selection or b"1234")
-        response = self.ask(Command.READ, READ.pack(Region.SELECTION, 0, length))
-        assert response[0] == (Status.WRONG_STATE if self.selection is None else Status.OK)
-        if self.selection is not None:
-            assert self.board.receive(length) == self.selection
+    def read_update(self):
+        length = len(self.update or b"1234")
+        response = self.ask(Command.READ, READ.pack(Region.UPDATE, 0, length))
+        assert response[0] == (Status.WRONG_STATE if self.update is None else Status.OK)
+        if self.update is not None:
+            assert self.board.receive(length) == self.update
         self.check()
 
     # ---- phases ----
@@ -327,10 +335,10 @@ class AnyOrder(RuleBasedStateMachine):
 
     @rule(command=st.integers(1, 0x3F), length=st.integers(0, 256), byte=st.integers(0, 255))
     def ask_anything_of_a_wrong_length(self, command, length, byte):
-        if length in (0, 4, 8, 12, 40):
+        if length in (0, 4, 8, 12, 40, 48):
             length += 1
         response = self.ask(command, bytes([byte]) * length)
-        known = command <= Command.RESET
+        known = command in set(Command)
         assert response[0] == (Status.BAD_REQUEST if known else Status.UNKNOWN_COMMAND)
         self.check()
 

@@ -37,9 +37,9 @@ LENGTHS = {
     Command.TRAIN: (40, 12),
     Command.EVALUATE: (40, 12),
     Command.RESULT: (0, 36),
-    Command.SELECT: (4, 12),
     Command.COUNTERS: (0, 52),
     Command.RESET: (0, 4),
+    Command.ENCODE: (48, 20),
 }
 COMMIT = struct.Struct("<I")
 
@@ -94,7 +94,7 @@ def test_a_payload_of_another_length_is_refused(ready, command, seed):
     assert ready.read(Region.PARAMETERS, len(before)) == before
 
 
-@pytest.mark.parametrize("command", [0x0C, 0x20, 0x3F])
+@pytest.mark.parametrize("command", [0x09, 0x0D, 0x20, 0x3F])
 def test_an_unknown_command_is_answered(ready, command):
     for payload in (b"", bytes(256)):
         assert ready.command(command, payload) == bytes([Status.UNKNOWN_COMMAND, 0, 0, 0])

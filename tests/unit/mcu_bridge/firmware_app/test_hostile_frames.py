@@ -14,7 +14,7 @@ import pytest
 from board import FrameReader, build
 from networks import NETWORKS, draw_parameters
 
-from mcu_bridge.device.messages import CONFIGURE, READ, RUN, WRITE, Command, Status
+from mcu_bridge.device.messages import CONFIGURE, ENCODE, READ, RUN, WRITE, Command, Status
 from mcu_bridge.link.frame import ACK, BLOCK, DATA, LAST_COMMAND, POLL, RESPONSE, encode_frame
 from tinyfleet.learner.layer_table import LAYER, LOSS_CODES, layer_table
 
@@ -134,19 +134,21 @@ class Stream:
         spec = self.random.choice(SPECS)
         total = self.random.choice((spec.parameter_bytes, self.number()))
         offset = self.random.choice((0, 4, self.number() & ~3))
-        region = self.random.choice((2, 4))
+        region = self.random.choice((2, 5))
         self.command(Command.READ, READ.pack(region, offset, total))
         self.frame(ACK, struct.pack("<IIB", 0, self.number(), self.random.randint(0, 3)))
 
-    def select(self):
-        self.command(
-            Command.SELECT, struct.pack("<I", self.random.choice((1, 3, 8, self.number())))
-        )
+    def encode(self):
+        layers = self.random.choice((2**64 - 1, self.random.getrandbits(64)))
+        entries = self.random.choice((1, 3, 8, self.number()))
+        precision = self.random.choice((0, 1, 2, self.number() & 0xFF))
+        noise = (self.random.getrandbits(64) for _ in range(4))
+        self.command(Command.ENCODE, ENCODE.pack(layers, entries, precision, *noise))
 
     def anything(self):
         command = self.random.choice((*Command, self.random.randint(1, 0x3F)))
         if command != Command.RESET:  # the board answers it, then it would be another one
-            length = self.random.choice((0, 4, 8, 12, 40, self.random.randint(0, 256)))
+            length = self.random.choice((0, 4, 8, 12, 40, 48, self.random.randint(0, 256)))
             self.command(command, self.random.randbytes(length))
 
     def noise(self):
@@ -160,7 +162,7 @@ class Stream:
 
     def play(self, length):
         self.open()
-        steps = (self.prepare, self.phase, self.phase, self.read, self.select, self.anything)
+        steps = (self.prepare, self.phase, self.phase, self.read, self.encode, self.anything)
         for _ in range(length):
             self.random.choice((*steps, self.table, self.noise, self.ask))()
 

@@ -20,7 +20,14 @@ from networks import (
 )
 from phases import GRADIENT, KEEP_START, on_sensor, plain, request_of, result_of, trained
 
-from mcu_bridge.device.messages import Command, Region, Status, evaluation_request, run_request
+from mcu_bridge.device.messages import (
+    ENCODE,
+    Command,
+    Region,
+    Status,
+    evaluation_request,
+    run_request,
+)
 from mcu_bridge.sample_encoding import encode_samples
 from tinyfleet.learner.native import NativeLearner
 from tinyfleet.learner.protocol import Samples
@@ -113,9 +120,10 @@ def test_a_later_phase_is_pulled_back_to_what_was_committed(board, seed):
     assert board.read(Region.PARAMETERS, MLP.parameter_bytes) == host.tobytes()
 
 
-def test_a_start_that_a_selection_used_up_pulls_no_more(board, seed):
+def test_a_start_that_an_update_used_up_pulls_no_more(board, seed):
     board.prepare(MLP, draw_parameters(MLP, seed), KEEP_START)
-    assert board.status(Command.SELECT, struct.pack("<I", 3)) == Status.OK
+    encode = ENCODE.pack(2**64 - 1, 3, 2, 0, 0, 0, 0)
+    assert board.status(Command.ENCODE, encode) == Status.OK
     request, _ = request_of(MLP, Phase(2, 0.1, proximal=1.0), draw_samples(MLP, 2, seed))
     assert board.status(Command.TRAIN, request) == Status.WRONG_STATE
     assert board.has_parameters
@@ -188,7 +196,7 @@ def test_a_phase_on_the_sensor_goes_on_while_other_things_are_asked(board, seed)
     assert board.status(Command.COUNTERS) == Status.OK
     assert board.poll() == Status.NO_TRANSFER
     assert board.read(Region.PARAMETERS, SMALL.parameter_bytes) == Status.WRONG_STATE
-    assert board.status(Command.SELECT, struct.pack("<I", 1)) == Status.WRONG_STATE
+    assert board.status(Command.ENCODE, bytes(ENCODE.size)) == Status.WRONG_STATE
     assert board.work() == 40
     assert board.status(Command.RESULT) == Status.OK
 

@@ -49,25 +49,24 @@ static threshold_t find_threshold(const float *values, uint32_t count, uint32_t 
     return threshold;
 }
 
-static void keep_chosen(float *values, uint32_t count, threshold_t threshold, uint8_t *bitmap)
+static uint32_t keep_chosen(float *values, uint32_t count, threshold_t threshold, uint8_t *bitmap)
 {
     uint32_t kept = 0;
     memset(bitmap, 0, (count + 7u) / 8u);
     for (uint32_t i = 0; i < count; i++) {
         const uint32_t magnitude = magnitude_of(values[i]);
-        if (magnitude < threshold.magnitude || (magnitude == threshold.magnitude && threshold.ties == 0)) {
+        if (magnitude == 0 || magnitude < threshold.magnitude ||
+            (magnitude == threshold.magnitude && threshold.ties == 0)) {
             continue;
         }
         threshold.ties -= magnitude == threshold.magnitude ? 1u : 0u;
         bitmap[i / 8u] = (uint8_t)(bitmap[i / 8u] | 1u << i % 8u);
         values[kept++] = values[i];
     }
+    return kept;
 }
 
-void selection_choose(const float *trained, float *start, uint32_t parameters, uint32_t count, uint8_t *bitmap)
+uint32_t selection_choose(float *change, uint32_t count, uint32_t entries, uint8_t *bitmap)
 {
-    for (uint32_t i = 0; i < parameters; i++) {
-        start[i] = trained[i] - start[i];
-    }
-    keep_chosen(start, parameters, find_threshold(start, parameters, count), bitmap);
+    return keep_chosen(change, count, find_threshold(change, count, entries), bitmap);
 }
