@@ -11,10 +11,9 @@ from __future__ import annotations
 import numpy as np
 
 from tinyfleet.codec.dense import decode_dense
-from tinyfleet.codec.selected import MAX_OVERHEAD_BYTES, decode_update, encode_selected
+from tinyfleet.codec.selected import decode_update, encode_selected, largest_bytes
 from tinyfleet.codec.selection import entries_of
 from tinyfleet.codec.start import Start, StartFormat
-from tinyfleet.codec.values import precision_named, value_bytes
 from tinyfleet.errors import InvalidInput
 from tinyfleet.model.spec import ModelSpec, Parameters
 from tinyfleet.randomness import Purpose, RandomStream
@@ -47,6 +46,7 @@ class Exchange:
         if not self.count:
             raise InvalidInput("the plan keeps every layer on the device: one at least is shared")
         self.most_entries: int = entries_of(plan.upload.fraction, self.count)
+        self._largest_bytes = largest_bytes(self.count, plan.upload.fraction, self.precision)
 
     @property
     def is_dense(self) -> bool:
@@ -140,12 +140,6 @@ class Exchange:
             raise InvalidInput(
                 f"an update of this run has at most {self._largest_bytes} bytes, not {size}"
             )
-
-    @property
-    def _largest_bytes(self) -> int:
-        """Of a selected change: its positions are at worst a bit for each shared entry."""
-        values = self.most_entries * value_bytes(precision_named(self.precision))
-        return MAX_OVERHEAD_BYTES + (self.count + 7) // 8 + values
 
     def _encode_selected(self, change: Parameters, seed: int, round: int, slot: int) -> bytes:
         noise = self.noise(seed, round, slot)

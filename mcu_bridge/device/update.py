@@ -35,10 +35,15 @@ def encode_request(exchange: Exchange, noise: RandomStream | None) -> bytes:
         raise InvalidInput("a dense update is the parameters themselves: read those")
     if exchange.precision == "int8" and noise is None:
         raise InvalidInput("int8 rounds at random: it needs a stream of noise")
-    state, increment = noise.pcg64 if noise else (0, 0)
-    words = (state % _WORD, state // _WORD, increment % _WORD, increment // _WORD)
     precision = precision_named(exchange.precision)
-    return ENCODE.pack(exchange.shared_mask, exchange.most_entries, precision, *words)
+    what = (exchange.shared_mask, exchange.most_entries, precision)
+    return ENCODE.pack(*what, *noise_words(noise))
+
+
+def noise_words(noise: RandomStream | None) -> tuple[int, int, int, int]:
+    """State and increment as the firmware's pcg64_t has them, 64 bits each; zeros for None."""
+    state, increment = noise.pcg64 if noise else (0, 0)
+    return state % _WORD, state // _WORD, increment % _WORD, increment // _WORD
 
 
 def norm_of(exchange: Exchange, size: int, squares: float) -> float:

@@ -146,10 +146,10 @@ def selected(count, entries, precision="float32"):
     [
         (b"", "at least 8 bytes, got 0"),
         (selected(1120, 113), "at most 112 entries, not 113"),
-        (selected(1120, 600), "at most 600 bytes, not"),
-        (encode_dense(np.ones(1120, np.float32)), "at most 600 bytes, not 4480"),
+        (selected(1120, 600), "at most 596 bytes, not"),
+        (encode_dense(np.ones(1120, np.float32)), "at most 596 bytes, not 4480"),
         (selected(1120, 100) + b"\0", "."),
-        (bytes(600), "."),
+        (bytes(596), "."),
     ],
 )
 def test_what_no_device_of_the_plan_sends_is_refused_in_one_line(data, message):

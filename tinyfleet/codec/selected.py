@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from tinyfleet.codec.dense import encode_dense
 from tinyfleet.codec.header import HEADER_BYTES, read_header, write_header
 from tinyfleet.codec.positions import (
     Positions,
@@ -33,27 +32,13 @@ from tinyfleet.randomness import RandomStream
 MAX_OVERHEAD_BYTES = HEADER_BYTES + 4  # beyond 4 an entry: ALL with a scale has nothing more
 
 
-def encode_update(
-    change: Parameters, fraction: float, precision: str, noise: RandomStream | None
-) -> bytes:
-    """The bytes of an upload: dense for a fraction of 1 in float32, selected for all else.
-
-    change: `(n,) float32`, finite; the rest as in `encode_selected`.
-    """
-    if is_dense(fraction, precision):
-        return encode_dense(change)
-    return encode_selected(change, fraction, precision, noise)
-
-
 def is_dense(fraction: float, precision: str) -> bool:
-    """Whether `encode_update` writes the dense encoding, which nothing but 4 bytes an entry is."""
+    """Whether such a change is sent in the dense encoding: entry by entry, and nothing else."""
     return fraction == 1.0 and precision == "float32"
 
 
 def largest_bytes(count: int, fraction: float, precision: str) -> int:
-    """No update of `count` entries that `encode_update` writes for these has more bytes."""
-    if is_dense(fraction, precision):
-        return 4 * count
+    """No update of `count` entries that `encode_selected` writes for these has more bytes."""
     kind = precision_named(precision)
     bitmap = (count + 7) // 8 + entries_of(fraction, count) * value_bytes(kind)
     return HEADER_BYTES + scale_bytes(kind) + min(count * value_bytes(kind), bitmap)

@@ -14,7 +14,7 @@ typedef struct {
     uint64_t increment_high;
 } pcg64_t;
 
-/* The next draw from [0, 1), a multiple of 2^-53: tinyfleet/randomness.py's `uniform`. About 80 instructions. */
+/* The next draw from [0, 1), a multiple of 2^-53: tinyfleet/randomness.py's `uniform`. */
 double pcg64_uniform(pcg64_t *stream);
 
 #endif

@@ -15,7 +15,7 @@ uint32_t values_bytes(values_precision_t precision);
 /* Round `count` finite floats, which lie in `stored` as they are in memory, to that many stored values at its beginning.
  *
  * int8 takes one draw of `noise` a value, in order; the other precisions do not look at it. Returns the scale, 1 but
- * for int8. A value may become 0. O(count); int8 divides in double, some 600 instructions a value on a Cortex-M4. */
+ * for int8. A value may become 0. O(count); int8 draws and divides in double, 1,000 instructions a value on a Cortex-M4. */
 float values_round(uint8_t *stored, uint32_t count, values_precision_t precision, pcg64_t *noise);
 
 #endif

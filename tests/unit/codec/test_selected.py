@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from streams import GivenNoise
 
-from tinyfleet.codec.dense import encode_dense
 from tinyfleet.codec.positions import (
     Positions,
     decode_positions,
@@ -21,7 +20,6 @@ from tinyfleet.codec.selected import (
     MAX_OVERHEAD_BYTES,
     decode_update,
     encode_selected,
-    encode_update,
     largest_bytes,
 )
 from tinyfleet.codec.selection import entries_of, select_largest
@@ -112,7 +110,7 @@ def test_a_change_of_zero_needs_no_values(change, precision):
 
 @given(CHANGES, FRACTIONS, st.sampled_from(PRECISIONS))
 def test_no_update_is_larger_than_foretold(change, fraction, precision):
-    data = encode_update(change, fraction, precision, noise_of())
+    data = encode_selected(change, fraction, precision, noise_of())
     assert len(data) <= largest_bytes(len(change), fraction, precision)
     assert len(data) <= 4 * len(change) + MAX_OVERHEAD_BYTES
 
@@ -121,17 +119,9 @@ def test_the_foretold_size_is_reached():
     change = np.ones(9, np.float32)
     for fraction, precision in [(0.4, "float32"), (1.0, "float16"), (0.4, "int8")]:
         change[::2] = 0 if fraction < 1 else 1
-        data = encode_update(change, fraction, precision, GivenNoise(np.zeros(9)))
+        data = encode_selected(change, fraction, precision, GivenNoise(np.zeros(9)))
         foretold = largest_bytes(9, fraction, precision)
         assert foretold - 2 <= len(data) <= foretold  # gaps may be shorter than the bitmap
-
-
-def test_everything_in_float32_is_the_dense_encoding(seed):
-    change = np.random.default_rng(seed).standard_normal(50).astype(np.float32)
-    assert encode_update(change, 1.0, "float32", None) == encode_dense(change)
-    assert encode_update(change, 0.5, "float32", None) == encode_selected(
-        change, 0.5, "float32", None
-    )
 
 
 def test_one_entry_at_least_is_sent():

@@ -36,9 +36,7 @@ def test_a_change_is_encoded_as_it_is_there(vector):
     data = encode_selected(change, fraction, given["precision"], noise)
     assert data.hex() == vector["expected"]["update"]
     assert noise.left == 0
-    assert len(data) <= largest_bytes(len(change), fraction, given["precision"]) + (
-        8 if (fraction, given["precision"]) == (1.0, "float32") else 0
-    )
+    assert len(data) <= largest_bytes(len(change), fraction, given["precision"])
 
 
 @pytest.mark.parametrize("vector", VALID.values(), ids=VALID)

@@ -278,10 +278,10 @@ def test_only_what_was_sent_moves_the_model_and_counts_as_bytes():
 @pytest.mark.parametrize(
     ("data", "reason"),
     [
-        (changes(1, 1, 1, 1, 1, 0, 0, 0), "at most 4 entries, not 5"),
-        (changes(*[1.0] * 8), "at most 21 bytes, not"),
+        (changes(1, 1, 1, 1, 1, 0, 0, 0), "at most 17 bytes, not 19"),
+        (changes(*[1.0] * 8), "at most 17 bytes, not"),
         (changes(1, 1)[:-1], "update"),
-        (encode_dense(np.ones(8, np.float32)), "at most 21 bytes, not 32"),
+        (encode_dense(np.ones(8, np.float32)), "at most 17 bytes, not 32"),
         (encode_dense(np.ones(4, np.float32)), "not known"),
         (encode_selected(np.array([1, INF][:1] * 3, np.float32), 1, "float16", None)[:8], "update"),
         (b"", "at least 8 bytes, got 0"),

@@ -7,13 +7,14 @@ from pathlib import Path
 
 import numpy as np
 
+from mcu_bridge.device.update import noise_words
+
 HERE = Path(__file__).parent
 CODEC = HERE.parents[2] / "mcu_bridge/firmware/codec"
 WARNINGS = ("-Wall", "-Wextra", "-Wpedantic", "-Werror", "-Wconversion", "-Wdouble-promotion")
 FLAGS = ("-std=c99", *WARNINGS, "-ffp-contract=off")
 PRECISIONS = ("float32", "float16", "int8")
 SENTINEL = 0xA5
-WORD = 1 << 64
 
 
 def compile_codec(compiler, output, *flags, extra=(), without=()):
@@ -54,9 +55,7 @@ def load(path):
 
 def words_of(noise):
     """pcg64_t of a RandomStream."""
-    state, increment = noise.pcg64
-    words = (state % WORD, state // WORD, increment % WORD, increment // WORD)
-    return (c_uint64 * 4)(*words)
+    return (c_uint64 * 4)(*noise_words(noise))
 
 
 def given_words(draws):
