@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -47,10 +47,19 @@ log = logging.getLogger("delivery")
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TrainedUpdate:
-    """An update on its way. data: the encoded change, empty when training diverged."""
+    """An update on its way.
+
+    data: the encoded change, empty when training diverged. refused: is told of `data` when nobody
+    takes it: it came too late, is invalid, or was withdrawn.
+    """
 
     header: aggregator_pb2.UpdateHeader
     data: Payload
+    refused: Callable[[Payload], None] | None = None
+
+    def tell_refused(self) -> None:
+        if self.refused is not None:
+            self.refused(self.data)
 
     def messages(self) -> Iterator[aggregator_pb2.SubmitUpdatesRequest]:
         """The update as the contract wants it: one message, or several when it is large.
@@ -120,7 +129,9 @@ class Delivery:
 
     def forget(self, assignment_id: str) -> None:
         """Nobody wants this update any more."""
-        if self._unsettled.pop(assignment_id, None) is not None:
+        update = self._unsettled.pop(assignment_id, None)
+        if update is not None:
+            update.tell_refused()
             self._notify()
 
     @property
@@ -205,7 +216,9 @@ class Delivery:
         if receipt.status in _SETTLED:
             self._backoff.reset()
             self._retries.reset()
-            del self._unsettled[key]
+            update = self._unsettled.pop(key)
+            if receipt.status != aggregator_pb2.RECEIPT_STATUS_ACCEPTED:
+                update.tell_refused()
             self._notify()
         else:
             stream.start(self._send_again(stream, key))

@@ -24,10 +24,10 @@ from edge_agents.fetch import fetch_start
 from edge_agents.reconnect import Backoff, Clock
 from edge_agents.sources import SampleSource, SlotSamples
 from edge_agents.trainers.protocol import NotNow, Outcome, Trainer
-from edge_agents.uploads import SlotUpload
+from edge_agents.uploads import LeftOut, SlotUpload
 from tinyfleet.codec.start import Start
 from tinyfleet.errors import TinyFleetError
-from tinyfleet.exchange import Exchange
+from tinyfleet.exchange import Exchange, Payload
 from tinyfleet.logs import fields
 from tinyfleet.model.spec import Parameters
 from tinyfleet.run import RunSpec
@@ -97,6 +97,7 @@ class Work:
         self._briefs: OrderedDict[str, coordinator_pb2.RunBrief] = OrderedDict()
         self._runs: OrderedDict[str, PreparedRun] = OrderedDict()
         self._starts = HeldStarts()
+        self._left_out = LeftOut()
         self._waiting: OrderedDict[str, Arrival] = OrderedDict()
         self._overflow: deque[coordinator_pb2.Assignment] = deque(maxlen=MAX_WAITING)
         self._current = ""
@@ -178,8 +179,9 @@ class Work:
         self._current, self._withdrawn = assignment.assignment_id, False
         self._rested.clear()
         try:
-            update = await self._update(arrival)
+            update, upload = await self._update(arrival)
             if not self._withdrawn:
+                self._left_out.sent(assignment.run_id, upload)
                 await self._delivery.submit(update)
             self._measure(update.header)
         except NotNow as error:
@@ -201,16 +203,31 @@ class Work:
         log.warning("assignment declined", extra=_named(assignment, reason=reason))
         await self._decline(assignment.assignment_id, reason, permanent)
 
-    async def _update(self, arrival: Arrival) -> TrainedUpdate:
+    async def _update(self, arrival: Arrival) -> tuple[TrainedUpdate, SlotUpload]:
         assignment, work = arrival.message, arrival.checked()
         run = self._runs.get(assignment.run_id)
         if run is None:
             run = await self._ready(assignment.run_id)
         start, version = await self._start(assignment, run, work)
         draw = SlotSamples(run.source, run.spec.seed, assignment.round, assignment.slot)
-        upload = SlotUpload(work.exchange, run.spec.seed, assignment.round, assignment.slot)
+        upload = self._upload(assignment, run, work.exchange)
         outcome = await self._train(run.trainer, start, work.plan, draw, upload)
-        return TrainedUpdate(_header(assignment, work, outcome, version), outcome.update)
+        header = _header(assignment, work, outcome, version)
+        return TrainedUpdate(header, outcome.update, self._refusal(upload, header)), upload
+
+    def _upload(
+        self, assignment: coordinator_pb2.Assignment, run: PreparedRun, exchange: Exchange
+    ) -> SlotUpload:
+        feedback = self._left_out.feedback(assignment.run_id, exchange)
+        return SlotUpload(exchange, run.spec.seed, assignment.round, assignment.slot, feedback)
+
+    def _refusal(
+        self, upload: SlotUpload, header: aggregator_pb2.UpdateHeader
+    ) -> Callable[[Payload], None] | None:
+        """What to do when an update does not get there: with error feedback, it is left out."""
+        if upload.left_out is None:
+            return None
+        return lambda data: self._left_out.refused(header.run_id, upload.exchange, data)
 
     async def _train(
         self,

@@ -11,6 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 from tinyfleet.codec.dense import decode_dense
+from tinyfleet.codec.feedback import ErrorFeedback
 from tinyfleet.codec.selected import decode_update, encode_selected, largest_bytes
 from tinyfleet.codec.selection import entries_of
 from tinyfleet.codec.start import Start, StartFormat
@@ -18,6 +19,7 @@ from tinyfleet.errors import InvalidInput
 from tinyfleet.model.spec import ModelSpec, Parameters
 from tinyfleet.randomness import Purpose, RandomStream
 from tinyfleet.run import RunSpec
+from tinyfleet.strategies.base import MAX_DELTA_NORM, delta_norm
 from tinyfleet.strategies.plan import TrainingPlan
 
 Payload = bytes | bytearray | memoryview
@@ -112,6 +114,28 @@ class Exchange:
             return self._encode_selected(self.shared(delta), seed, round, slot)
         return np.ascontiguousarray(self.shared(delta), _LITTLE).data.cast("B")
 
+    @property
+    def error_feedback(self) -> bool:
+        """Whether a device adds what its earlier updates left out."""
+        return self._upload.error_feedback
+
+    def encode_fed(
+        self, delta: Parameters, feedback: ErrorFeedback, seed: int, round: int, slot: int
+    ) -> tuple[bytes, ErrorFeedback]:
+        """As `encode`, with what was left out so far added; and what is left out afterwards.
+
+        What grew longer than any change may be (MAX_DELTA_NORM) is forgotten: it would make an
+        update that no server takes.
+        """
+        wanted = feedback.wanted(self.shared(delta))
+        data = self._encode_selected(wanted, seed, round, slot)
+        after = feedback.after(wanted, self._decode_selected(data))
+        return data, after if self._may_be_kept(after) else self.no_feedback()
+
+    def no_feedback(self) -> ErrorFeedback:
+        """Nothing was left out yet, of the shared entries."""
+        return ErrorFeedback.empty(self.count)
+
     def noise(self, seed: int, round: int, slot: int) -> RandomStream | None:
         """What rounds the update of that slot; None where nothing is rounded at random."""
         if self.precision != "int8":
@@ -144,6 +168,9 @@ class Exchange:
     def _encode_selected(self, change: Parameters, seed: int, round: int, slot: int) -> bytes:
         noise = self.noise(seed, round, slot)
         return encode_selected(change, self._upload.fraction, self.precision, noise)
+
+    def _may_be_kept(self, feedback: ErrorFeedback) -> bool:
+        return delta_norm(feedback.residual) <= MAX_DELTA_NORM
 
     def _decode_selected(self, data: Payload) -> Parameters:
         self.check_size(memoryview(data).nbytes)

@@ -152,11 +152,16 @@ def checked_name(what: str, name: str) -> str:
 
 
 def _upload_to_message(upload: Upload) -> model_pb2.Upload:
-    return model_pb2.Upload(fraction=upload.fraction, precision=_PRECISIONS[upload.precision])
+    return model_pb2.Upload(
+        fraction=upload.fraction,
+        precision=_PRECISIONS[upload.precision],
+        error_feedback=upload.error_feedback,
+    )
 
 
 def _upload_from_message(message: model_pb2.Upload) -> Upload:
-    return Upload(message.fraction, _precision_named("upload", message.precision))
+    precision = _precision_named("upload", message.precision)
+    return Upload(message.fraction, precision, message.error_feedback)
 
 
 def _download_to_message(download: Download) -> model_pb2.Download:

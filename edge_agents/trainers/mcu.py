@@ -68,7 +68,7 @@ class McuTrainer:
         self._spec = spec
         self._thread = thread
         self._on_sensor = on_sensor
-        self._encodes: bool | None = None  # what the log says of the board
+        self._host_encodes: str | None = None  # why, as the log has it; "" where the board does
 
     async def train(
         self, start: Parameters, plan: TrainingPlan, draw: Draw, upload: SlotUpload
@@ -119,11 +119,12 @@ class McuTrainer:
         return Outcome(update, done.loss, seconds, diverged=False)
 
     def _board_encodes(self, device: Device, plan: TrainingPlan, upload: SlotUpload) -> bool:
-        """Whether there is something to encode and the board has room to; the log has it once.
+        """Whether there is something to encode and the board can; the log has it once.
 
-        A change that counts from a later phase is made here: the board's copy is of the start.
+        It cannot without room for the start; nor when the change counts from a later phase, for its
+        copy is of the start; nor with error feedback, for it keeps nothing from round to round.
         """
-        if upload.exchange.is_dense or plan.counted_from:
+        if upload.exchange.is_dense:
             return False
         needed = board_memory_needed(
             self._spec,
@@ -132,13 +133,22 @@ class McuTrainer:
             stored_samples=stored_samples(plan),
         )
         available = device.identity.memory_bytes
-        encodes = needed <= available
-        if encodes != self._encodes:
-            self._encodes = encodes
-            who = "the board encodes its updates" if encodes else "the host encodes its updates"
-            about = {"model": self._spec.name, "needed_bytes": needed, "memory_bytes": available}
-            log.info(who, extra=fields(**about))
-        return encodes
+        reason = "no room for the start" if needed > available else ""
+        reason = "a change that counts from a later phase" if plan.counted_from else reason
+        reason = "error feedback" if upload.feedback is not None else reason
+        self._say_who_encodes(reason, needed_bytes=needed, memory_bytes=available)
+        return not reason
+
+    def _say_who_encodes(self, reason: str, **sizes: int) -> None:
+        if reason == self._host_encodes:
+            return
+        self._host_encodes = reason
+        if reason:
+            about = fields(model=self._spec.name, reason=reason, **sizes)
+            log.info("the host encodes its updates", extra=about)
+        else:
+            about = fields(model=self._spec.name, **sizes)
+            log.info("the board encodes its updates", extra=about)
 
 
 async def _train(

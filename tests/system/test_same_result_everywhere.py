@@ -28,6 +28,9 @@ SMALL_UPDATES = tuple(
     for option in ("fraction=0.1", "precision=int8", "agents_per_round=2", "local_layers=1")
 )
 SMALL_STARTS = (*SMALL_UPDATES, "--set=down_precision=int8")
+FED_UPDATES = tuple(
+    f"--set={option}" for option in ("fraction=0.1", "precision=int8", "error_feedback=true")
+)
 
 
 @pytest.mark.parametrize(
@@ -61,6 +64,14 @@ def test_one_agent_is_sent_the_bytes_that_one_simulated_device_is_sent(result_of
     simulated = result_of("simulate", "--devices", 1, *run)
     for what in ("parameters_sha256", "bytes_up", "bytes_down", "samples"):
         assert fleet[what] == simulated[what], what
+
+
+def test_an_agent_that_sends_later_what_it_left_out_ends_where_the_simulator_ends(sha_of):
+    """One agent for one slot: who serves decides on the result, with error feedback."""
+    run = (*SINE, "--strategy", "tiny_meta_fed", "--rounds", 30, *FED_UPDATES)
+    plain = (*SINE, "--strategy", "tiny_meta_fed", "--rounds", 30, *FED_UPDATES[:-1])
+    assert sha_of("up", "--agents", 1, *run) == sha_of("simulate", *run)
+    assert sha_of("simulate", *run) != sha_of("simulate", *plain)
 
 
 @pytest.mark.parametrize("agents", [1, 8])

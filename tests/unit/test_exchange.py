@@ -14,6 +14,7 @@ from tinyfleet.exchange import Exchange
 from tinyfleet.model import builtin_model
 from tinyfleet.randomness import Purpose, RandomStream
 from tinyfleet.strategies import Download, Phase, TrainingPlan, Upload
+from tinyfleet.strategies.base import MAX_DELTA_NORM
 
 # dense_1 is entries 0 to 63, dense_2 64 to 1119, dense_3 1120 to 1152
 MODEL = builtin_model("mlp_32", (1, 1, 1), 1, "mean_squared_error")
@@ -132,6 +133,50 @@ def test_the_rounding_depends_on_seed_round_and_slot_alone():
     assert exchange.encode(delta, 1, 2, 3) == exchange.encode(delta.copy(), 1, 2, 3)
     others = {exchange.encode(delta, *key) for key in ((1, 2, 3), (2, 2, 3), (1, 3, 3), (1, 2, 4))}
     assert len(others) == 4
+
+
+def fed(exchange, changes, feedback=None):
+    """What the server got of each change, and what is left out in the end."""
+    feedback = feedback or exchange.no_feedback()
+    received = []
+    for number, change in enumerate(changes):
+        data, feedback = exchange.encode_fed(change, feedback, 1, number, 3)
+        received.append(exchange.decode(data))
+    return received, feedback
+
+
+@pytest.mark.parametrize("precision", ["float32", "float16", "int8"])
+@pytest.mark.parametrize("local", [(), ("dense_3",)])
+def test_what_was_left_out_of_the_shared_entries_is_sent_later(local, precision):
+    exchange = exchange_with(*local, fraction=0.1, precision=precision)
+    changes = np.random.default_rng(1).standard_normal((30, TOTAL)).astype(np.float32)
+    received, feedback = fed(exchange, changes)
+    wanted = exchange.shared(changes.astype(np.float64).sum(axis=0))
+    got = exchange.shared(np.sum(received, axis=0, dtype=np.float64))
+    assert np.allclose(got + feedback.residual, wanted, rtol=0, atol=1e-3)
+    assert np.linalg.norm(got - wanted) < 0.9 * np.linalg.norm(wanted)  # and most has arrived
+
+
+def test_the_first_update_with_feedback_is_the_one_without():
+    exchange = exchange_with(fraction=0.1, precision="int8")
+    change = np.random.default_rng(1).standard_normal(TOTAL).astype(np.float32)
+    data, feedback = exchange.encode_fed(change, exchange.no_feedback(), 1, 2, 3)
+    assert data == exchange.encode(change, 1, 2, 3)
+    assert (feedback.residual == change - exchange.decode(data)).all()
+
+
+def test_what_grew_longer_than_any_change_is_forgotten():
+    """The largest of a change is sent each time; the others add up to what no server would take."""
+    exchange = exchange_with(fraction=1e-9)
+    change = np.full(TOTAL, 2e4, np.float32)  # a norm of 6.8e5
+    norms = []
+    feedback = exchange.no_feedback()
+    for number in range(6):
+        data, feedback = exchange.encode_fed(change, feedback, 1, number, 0)
+        norms.append(float(np.linalg.norm(feedback.residual)))
+        assert np.linalg.norm(exchange.decode(data)) <= 64 * MAX_DELTA_NORM
+    assert norms[0] == pytest.approx(2e4 * math.sqrt(TOTAL - 1), rel=1e-5)
+    assert norms[1::2] == [0.0] * 3
 
 
 def selected(count, entries, precision="float32"):

@@ -277,6 +277,19 @@ def test_a_change_counted_from_no_phase_is_refused():
             plan_from_message(message)
 
 
+@pytest.mark.parametrize("error_feedback", [True, False])
+def test_a_plan_says_whether_what_was_left_out_is_sent_later(error_feedback):
+    plan = TrainingPlan((Phase(1, 0.5),), upload=Upload(0.5, "int8", error_feedback))
+    assert plan_from_message(sent(plan_to_message(plan))) == plan
+
+
+def test_error_feedback_of_a_dense_upload_is_refused():
+    upload = model_pb2.Upload(fraction=1.0, precision=1, error_feedback=True)
+    plan = model_pb2.TrainingPlan(phases=[model_pb2.Phase(samples=1, rate=0.5)], upload=upload)
+    with pytest.raises(InvalidInput, match="choose a fraction below 1"):
+        plan_from_message(plan)
+
+
 def test_a_plan_without_phases_is_refused():
     with pytest.raises(InvalidInput, match="phases of a plan"):
         plan_from_message(model_pb2.TrainingPlan())

@@ -1,7 +1,7 @@
 """Error feedback: what an update left out is added to the next change, so that nothing is lost.
 
-The idea is known from compressed SGD, the form is ours: a residual that lasts from round to round,
-for agents that keep state between them. A device that forgets everything cannot use it.
+Seide et al., "1-Bit Stochastic Gradient Descent", Interspeech 2014, for quantised gradients; here a
+residual lasts from round to round, on devices that keep state between them.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from tinyfleet.model.spec import Parameters
 class ErrorFeedback:
     """What was not sent so far: `(n,) float32`, kept by an agent from update to update.
 
-    An agent encodes `wanted(change)`, decodes what it encoded, and keeps `after(wanted, sent)`
-    once the update was accepted; an update that was refused leaves the residual as it is.
+    An agent encodes `wanted(change)`, decodes what it encoded, and keeps `after(wanted, sent)`.
+    What an update that was refused had sent, it adds again: `with_refused(sent)`.
     """
 
     residual: Parameters
@@ -50,6 +50,11 @@ class ErrorFeedback:
         self._check(wanted)
         self._check(sent)
         return ErrorFeedback(wanted - sent)
+
+    def with_refused(self, sent: Parameters) -> ErrorFeedback:
+        """The state when `sent`, which `after` took as gone, did not get there."""
+        self._check(sent)
+        return ErrorFeedback(self.residual + sent)
 
     def _check(self, vector: Parameters) -> None:
         if vector.dtype != np.float32 or vector.shape != self.residual.shape:

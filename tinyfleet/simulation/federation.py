@@ -4,6 +4,10 @@ A fleet over gRPC does the same steps in the same order: samples from (seed, rou
 strategy's plan, the start, the delta, its encoding, and the updates folded in slot order. So both
 end in the same parameters, bit for bit. Of a strategy whose rounds overlap they are folded in the
 order of their arrival; here that is what `arrivals` makes it, in a fleet what it was.
+
+With error feedback a device remembers what its updates left out, so that the result depends on
+which device serves which slot: here those of `devices`, or else slot k is device k's in every
+round. A fleet does the latter where it has one agent for each slot and no agent restarts.
 """
 
 from __future__ import annotations
@@ -20,7 +24,7 @@ from tinyfleet.learner.protocol import Learner, learn_by_plan
 from tinyfleet.model.spec import Parameters
 from tinyfleet.run import RunSpec, training_samples
 from tinyfleet.simulation.arrivals import Devices, devices_of
-from tinyfleet.simulation.devices import ServedDevices
+from tinyfleet.simulation.devices import DevicesLeftOut, Encode, ServedDevices
 from tinyfleet.strategies import Strategy, TrainingPlan, Update
 from tinyfleet.strategies.base import Memory
 from tinyfleet.strategies.server import ServerState, next_state, state_at
@@ -98,8 +102,10 @@ def simulate(
     was given last holds all that is needed to go on; but a run whose rounds overlap cannot go on,
     for its devices are at work on earlier versions. devices: so many serve the slots in turns and
     keep their last start, where the plan has them do so; None: each slot has a device that is new.
-    They change bytes_down alone. A number: they hold nothing yet. Raises Diverged when training
-    leaves the finite numbers in every slot of 20 rounds in a row.
+    They change bytes_down alone, and with error feedback the result. A number: they hold nothing
+    yet. What devices left out of their updates (error feedback) is forgotten when one goes on, as
+    by an agent that restarts. Raises Diverged when training leaves the finite numbers in every slot
+    of 20 rounds in a row.
     """
     if learner.spec != run.model:
         raise InvalidInput(f"the learner is not for the run's model '{run.model.name}'")
@@ -118,13 +124,14 @@ def simulate(
     exchange = exchange_of(run)
     if not isinstance(devices, ServedDevices):
         devices = ServedDevices(exchange, strategy.agents_per_round, devices)
+    left_out = DevicesLeftOut(exchange, devices)
     totals = _Totals()
     for index in range(version, run.rounds):
         model = state.parameters
         start = exchange.start(model)
         bytes_down = devices.serve(index, start)
         begin = model if exchange.start_is_model else exchange.started(start, model)
-        work = (strategy, exchange, run.seed, index, task, learner, begin)
+        work = (strategy, exchange, run.seed, index, task, learner, begin, left_out)
         results = _train_round(*work) if at_work is None else _train_buffer(at_work, *work)
         state = next_state(strategy, state, [result.update for result in results], index)
         report = totals.add(index, results, bytes_down, state)
@@ -143,10 +150,15 @@ def _train_round(
     task: Task,
     learner: Learner,
     start: Parameters,
+    left_out: DevicesLeftOut,
 ) -> list[_SlotResult]:
     plan = strategy.plan(round)
     slots = range(strategy.agents_per_round)
-    return [_train_slot(plan, exchange, seed, round, slot, task, learner, start) for slot in slots]
+    work = (task, learner, start)
+    return [
+        _train_slot(plan, exchange, seed, round, slot, *work, left_out.encoder(round, slot))
+        for slot in slots
+    ]
 
 
 def _train_buffer(
@@ -158,13 +170,15 @@ def _train_buffer(
     task: Task,
     learner: Learner,
     model: Parameters,
+    left_out: DevicesLeftOut,
 ) -> list[_SlotResult]:
     """What arrives first, each trained from the model that was the newest when it began."""
     results = []
     for arrival in at_work.next_buffer(version, model):
         number, slot = divmod(arrival.slot, strategy.agents_per_round)
         plan, start = strategy.plan(number), arrival.start
-        result = _train_slot(plan, exchange, seed, number, slot, task, learner, start)
+        encode = left_out.encoder_of(arrival.device)
+        result = _train_slot(plan, exchange, seed, number, slot, task, learner, start, encode)
         update = replace(result.update, staleness=version - arrival.base_version)
         results.append(replace(result, update=update))
     return results
@@ -179,12 +193,13 @@ def _train_slot(
     task: Task,
     learner: Learner,
     start: Parameters,
+    encode: Encode,
 ) -> _SlotResult:
     samples = training_samples(task, seed, round, slot, plan.samples)
     delta, done = learn_by_plan(learner, start, samples, plan)
     if delta is None:
         return _SlotResult(Update(slot, np.zeros_like(start), plan.samples), 0, math.nan, False)
-    encoded = exchange.encode(delta, seed, round, slot)
+    encoded = encode(delta, seed, round, slot)
     update = Update(slot, exchange.decode(encoded), plan.samples)
     return _SlotResult(update, len(encoded), done.loss, finite=True)
 

@@ -74,17 +74,24 @@ class Upload:
 
     fraction: P, the part of the shared entries that is sent, above 0 and at most 1: those that
     changed most, ceil(P * shared entries) of them. precision: of the values, float32, float16 or
-    int8; int8 is rounded stochastically, with one scale per update.
+    int8; int8 is rounded stochastically, with one scale per update. error_feedback: whether a
+    device adds what its earlier updates left out; not for a dense upload, which leaves out nothing.
     """
 
     fraction: float = 1.0
     precision: str = "float32"
+    error_feedback: bool = False
 
     def __post_init__(self) -> None:
         if not 0.0 < self.fraction <= 1.0:
             raise InvalidInput(f"fraction must be above 0 and at most 1, got {self.fraction}")
         if self.precision not in PRECISIONS:
             raise unknown_name("precision", self.precision, PRECISIONS)
+        if self.error_feedback and self.dense:
+            raise InvalidInput(
+                "error_feedback is for updates that leave something out: "
+                "choose a fraction below 1 or a precision below float32"
+            )
 
     @property
     def dense(self) -> bool:

@@ -60,6 +60,7 @@ class TinyMetaFed:
     joint: bool = option(True, "whether the local layers learn on with the shared ones")
     fraction: float = option(0.25, "P, the part of the shared entries that is sent", 1e-9, 1)
     precision: str = option("float32", "of the values that are sent", choices=PRECISIONS)
+    error_feedback: bool = option(False, "whether a device sends later what it left out")
     down_precision: str = option("float32", "of what a device starts from", choices=PRECISIONS)
     changes_only: bool = option(True, "whether a device is sent only what it does not have yet")
     outer_rate: float = option(0.5, "server's step towards the mean", 1e-9, 10)
@@ -68,6 +69,7 @@ class TinyMetaFed:
     byzantine: int = byzantine_option()
 
     def __post_init__(self) -> None:
+        _ = self.upload  # refuses what contradicts itself
         check_combining(self.combine, self.byzantine, self.agents_per_round)
         if self.local_layers >= max(len(self.layers), 1):
             raise InvalidInput(
@@ -75,14 +77,19 @@ class TinyMetaFed:
                 f"parameters: one at least is shared, got {self.local_layers}"
             )
 
+    @property
+    def upload(self) -> Upload:
+        """What of the change goes back; raises InvalidInput where that contradicts itself."""
+        return Upload(self.fraction, self.precision, self.error_feedback)
+
     def plan(self, round: int) -> TrainingPlan:
         first_local = len(self.layers) - self.local_layers
         shared, local = self.layers[:first_local], self.layers[first_local:]
         learn = Phase(self.samples, self.inner_rate, trainable=() if self.joint else shared)
         rebuild = Phase(self.local_samples, self.local_rate, trainable=local)
         phases = (rebuild, learn) if local else (learn,)
-        upload = Upload(self.fraction, self.precision)
-        return TrainingPlan(phases, local, upload, Download(self.down_precision, self.changes_only))
+        download = Download(self.down_precision, self.changes_only)
+        return TrainingPlan(phases, local, self.upload, download)
 
     def apply(self, model: Parameters, updates: Sequence[Update], round: int) -> Parameters:
         step = scheduled(self.schedule, self.outer_rate, round, self.rounds)

@@ -133,12 +133,14 @@ class TrainingPlan(_message.Message):
     def __init__(self, phases: _Optional[_Iterable[_Union[Phase, _Mapping]]] = ..., local: _Optional[_Iterable[str]] = ..., upload: _Optional[_Union[Upload, _Mapping]] = ..., download: _Optional[_Union[Download, _Mapping]] = ..., counted_from: _Optional[int] = ...) -> None: ...
 
 class Upload(_message.Message):
-    __slots__ = ("fraction", "precision")
+    __slots__ = ("fraction", "precision", "error_feedback")
     FRACTION_FIELD_NUMBER: _ClassVar[int]
     PRECISION_FIELD_NUMBER: _ClassVar[int]
+    ERROR_FEEDBACK_FIELD_NUMBER: _ClassVar[int]
     fraction: float
     precision: Precision
-    def __init__(self, fraction: _Optional[float] = ..., precision: _Optional[_Union[Precision, str]] = ...) -> None: ...
+    error_feedback: bool
+    def __init__(self, fraction: _Optional[float] = ..., precision: _Optional[_Union[Precision, str]] = ..., error_feedback: _Optional[bool] = ...) -> None: ...
 
 class Download(_message.Message):
     __slots__ = ("precision", "changes")

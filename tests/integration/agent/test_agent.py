@@ -17,12 +17,12 @@ from edge_agents.session import GaveUp, Superseded
 from edge_agents.settings import AgentSettings
 from tinyfleet.codec.start import Start
 from tinyfleet.errors import InvalidInput
-from tinyfleet.exchange import exchange_of
+from tinyfleet.exchange import Exchange, exchange_of
 from tinyfleet.learner import Samples, make_learner, run_plan
 from tinyfleet.model.layers import Dense, ReLU
 from tinyfleet.model.spec import ModelSpec, Parameters
 from tinyfleet.run import RunSpec, make_run, training_samples
-from tinyfleet.strategies.plan import Phase, TrainingPlan
+from tinyfleet.strategies.plan import Phase, TrainingPlan, Upload
 from tinyfleet.tasks import make_task
 from tinyfleet.v1 import aggregator_pb2 as agg
 from tinyfleet.v1 import coordinator_pb2 as co
@@ -184,6 +184,54 @@ async def test_refused_update_is_forgotten_and_work_goes_on(
         assert set(f.aggregator.times.values()) == {1}
     (record,) = [r for r in caplog.records if r.name == "delivery" and "update" in r.message][:1]
     assert record.fields["reason"] == "the test says so"
+
+
+FED_PLAN = TrainingPlan(PLAN.phases, upload=Upload(0.1, "int8", error_feedback=True))
+
+
+def fed_updates(outcomes: list[int]) -> list[bytes]:
+    """The updates of the first rounds, each with its receipt's status."""
+    exchange = Exchange(SPEC.model, FED_PLAN)
+    feedback, updates = exchange.no_feedback(), []
+    for number, status in enumerate(outcomes):
+        delta = expected_delta(number)
+        data, feedback = exchange.encode_fed(delta, feedback, SPEC.seed, number, 0)
+        if status != agg.RECEIPT_STATUS_ACCEPTED:
+            feedback = feedback.with_refused(exchange.decode(data))
+        updates.append(data)
+    return updates
+
+
+@pytest.mark.parametrize(
+    "second",
+    [agg.RECEIPT_STATUS_ACCEPTED, agg.RECEIPT_STATUS_LATE, agg.RECEIPT_STATUS_INVALID],
+)
+async def test_what_updates_left_out_or_did_not_bring_is_in_the_next_one(second: int) -> None:
+    outcomes = [agg.RECEIPT_STATUS_ACCEPTED, second, agg.RECEIPT_STATUS_ACCEPTED]
+    answers = iter(outcomes)
+    async with fleet(AggregatorPeer(lambda key, times: next(answers))) as f:
+        visit = await f.visit()
+        visit.brief(RUN, SPEC)
+        sent = []
+        for index in range(3):
+            visit.assign(RUN, index, FED_PLAN, START)
+            sent.append((await f.update())[1])
+            await asyncio.sleep(QUIET_S)  # its receipt is there before the next assignment
+        assert sent == fed_updates(outcomes)
+        assert len(set(sent)) == 3
+
+
+async def test_agent_that_restarts_has_left_nothing_out() -> None:
+    firsts = []
+    for _ in range(2):
+        async with fleet() as f:
+            visit = await f.visit()
+            visit.brief(RUN, SPEC)
+            visit.assign(RUN, 0, FED_PLAN, START)
+            firsts.append((await f.update())[1])
+            visit.assign(RUN, 1, FED_PLAN, START)
+            await f.update()
+    assert firsts == fed_updates([agg.RECEIPT_STATUS_ACCEPTED]) * 2
 
 
 async def test_diverged_training_reports_so_and_sends_nothing_else() -> None:

@@ -68,10 +68,23 @@ def test_without_feedback_it_never_is():
     assert not any(update[1] for update in sent)
 
 
-def test_a_refused_update_leaves_the_state_as_it_was():
+@given(ROUNDS, st.sampled_from([0.05, 0.25]), st.integers(0, 63))
+def test_nothing_is_lost_of_updates_that_are_refused(changes, fraction, refused):
+    feedback, received = ErrorFeedback.empty(17), np.zeros(17, np.float32)
+    for number, change in enumerate(changes):
+        sent, feedback = send(feedback, change, fraction, "float32", number)
+        if refused >> number & 1:
+            feedback = feedback.with_refused(sent)
+        else:
+            received += sent
+    assert (received + feedback.residual == changes.sum(axis=0)).all()
+
+
+def test_a_state_does_not_change():
     feedback = ErrorFeedback(np.array([0.5, 0.0], np.float32))
     before = feedback.residual.copy()
-    send(feedback, np.ones(2, np.float32), 0.5, "float32", 0)
+    sent, _ = send(feedback, np.ones(2, np.float32), 0.5, "float32", 0)
+    feedback.with_refused(sent)
     assert (feedback.residual == before).all()
 
 
@@ -82,6 +95,8 @@ def test_other_vectors_are_refused(wrong):
         feedback.wanted(wrong)
     with pytest.raises(InvalidInput, match="2 float32"):
         feedback.after(np.zeros(2, np.float32), wrong)
+    with pytest.raises(InvalidInput, match="2 float32"):
+        feedback.with_refused(wrong)
 
 
 def test_a_sum_beyond_float32_is_refused():

@@ -13,6 +13,7 @@ from edge_agents.trainers.mcu import SURE_NORM, McuTrainer
 from edge_agents.trainers.protocol import NotNow, Outcome
 from edge_agents.trainers.thread import WorkThread
 from edge_agents.uploads import SlotUpload
+from tinyfleet.codec.feedback import ErrorFeedback
 from tinyfleet.errors import DoesNotFit, InvalidInput
 from tinyfleet.exchange import Exchange
 from tinyfleet.learner import Samples, Trained, make_learner, run_plan
@@ -224,6 +225,25 @@ async def test_proximal_plan_pulls_to_the_copy_that_the_update_is_then_made_of()
 async def test_dense_update_is_the_parameters_and_is_read(plan: TrainingPlan) -> None:
     bench = Bench()
     assert_same(await trained_on(bench, plan), expected(plan))
+    assert bench.calls[-1] == "read"
+
+
+async def test_host_encodes_what_has_to_make_up_for_earlier_updates() -> None:
+    plan = TrainingPlan(SELECTED.phases, SELECTED.local, Upload(0.25, "int8", error_feedback=True))
+    exchange = Exchange(SPEC.model, plan)
+    residual = np.random.default_rng(1).standard_normal(exchange.count).astype(np.float32)
+    upload = SlotUpload(exchange, SPEC.seed, 4, 2, ErrorFeedback(residual))
+    bench = Bench()
+    board = Board("pty:///b", Ports(), 1.0, Clock(sleep=no_pause), bench.connect)
+    await board.find()
+    outcome = await McuTrainer(board, SPEC.model, WorkThread()).train(START, plan, DRAW, upload)
+    trained = START.copy()
+    run_plan(make_learner(SPEC.model), trained, DRAW(plan.samples), plan)
+    key = (SPEC.seed, 4, 2)
+    data, left_out = exchange.encode_fed(trained - START, ErrorFeedback(residual), *key)
+    assert outcome.update == data
+    assert upload.left_out is not None
+    assert upload.left_out.residual.tobytes() == left_out.residual.tobytes()
     assert bench.calls[-1] == "read"
 
 

@@ -54,6 +54,7 @@ def by_hand(run):
     )
     state = initial_state(strategy, model)
     initial, shared = model, shared_by(run)
+    left_out = [0.0] * strategy.agents_per_round
     for index in range(run.rounds):
         plan, updates = strategy.plan(index), []
         for slot in range(strategy.agents_per_round):
@@ -63,8 +64,10 @@ def by_hand(run):
             noise = RandomStream(run.seed, Purpose.UPLOAD, index, slot)
             if not plan.upload.dense:
                 upload = plan.upload
-                data = encode_selected(change, upload.fraction, upload.precision, noise)
+                wanted = change + left_out[slot] if upload.error_feedback else change
+                data = encode_selected(wanted, upload.fraction, upload.precision, noise)
                 change = decode_update(data, len(change))
+                left_out[slot] = wanted - change
             delta = np.zeros_like(model)
             delta[shared] = change
             updates.append(Update(slot, delta, plan.samples))
@@ -82,6 +85,7 @@ ROUNDED = {"precision": "int8", "fraction": 0.1, "local_layers": 2, "agents_per_
         # fed_buff, whose rounds overlap, is defined in test_arrivals.
         *((strategy, {}) for strategy in STRATEGIES if strategy != "fed_buff"),
         ("tiny_meta_fed", ROUNDED),
+        ("tiny_meta_fed", ROUNDED | {"error_feedback": True}),
         ("tiny_meta_fed", {"local_layers": 1, "joint": False}),
     ],
 )
@@ -149,6 +153,20 @@ def test_fed_tiny_ol_without_a_body_is_tiny_reptile():
         parameters_sha256(simulate(run, SINE, make_learner(run.model)).parameters) for run in runs
     }
     assert len(hashes) == 1
+
+
+def test_what_was_left_out_is_sent_later_and_is_forgotten_by_who_starts_anew():
+    reports = []
+    runs = [
+        run_of("tiny_meta_fed", fraction=0.1, error_feedback=feedback) for feedback in (False, True)
+    ]
+    learner = make_learner(runs[0].model)
+    without, fed = (simulate(run, SINE, learner, reports.append) for run in runs)
+    assert not np.array_equal(without.parameters, fed.parameters)
+    first = reports[6]
+    assert np.array_equal(reports[0].parameters, first.parameters)  # nothing was left out yet
+    rest = simulate(runs[1], SINE, learner, None, first.parameters, first.version)
+    assert not np.array_equal(rest.parameters, fed.parameters)
 
 
 def test_tiny_meta_fed_without_any_of_it_is_tiny_reptile():

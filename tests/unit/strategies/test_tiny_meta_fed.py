@@ -36,6 +36,12 @@ def test_what_goes_down_is_as_precise_and_as_sparse_as_one_asks():
         strategy_of(down_precision="int4")
 
 
+@pytest.mark.parametrize("options", [{}, {"fraction": 1.0, "precision": "float16"}])
+def test_what_is_left_out_is_sent_later_only_where_it_is_asked_for(options):
+    assert not strategy_of(**options).plan(0).upload.error_feedback
+    assert strategy_of(**options, error_feedback=True).plan(0).upload.error_feedback
+
+
 def test_jointly_every_layer_learns_in_the_second_phase():
     rebuild, learn = strategy_of(joint=True, local_layers=2).plan(0).phases
     assert rebuild.trainable == ("conv2d_2", "dense_1")
@@ -77,6 +83,7 @@ def test_the_server_steps_towards_the_mean_by_the_schedule(schedule, steps):
         ({"precision": "int4"}, "unknown precision 'int4'"),
         ({"joint": 1}, "joint must be true or false, got 1"),
         ({"fraction": 0}, "fraction must be 1e-09 to 1, got 0"),
+        ({"error_feedback": True, "fraction": 1.0}, "error_feedback is for updates that leave"),
         ({"fraction": 1.01}, "fraction must be 1e-09 to 1"),
         ({"local_layers": 3}, "local_layers must be below 3, .* one at least is shared, got 3"),
         ({"local_samples": 0}, "local_samples must be 1 to"),
