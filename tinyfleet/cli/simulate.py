@@ -32,6 +32,7 @@ from tinyfleet.cli.outcome import (
 from tinyfleet.energy import load_models
 from tinyfleet.errors import InvalidInput
 from tinyfleet.evaluation import Evaluation, EvaluationSettings, Health, evaluate
+from tinyfleet.exchange import exchange_of
 from tinyfleet.learner import make_learner
 from tinyfleet.learner.protocol import Learner
 from tinyfleet.reports.history import LossHistory
@@ -202,6 +203,6 @@ def _keep_unfinished(out: Path | None, run: RunSpec, last: RoundReport | None) -
     path = out / CHECKPOINT_NAME
     checkpoint = Checkpoint(run, RUN_ID, last.version, last.parameters, last.memory)
     save_checkpoint(path, checkpoint)
-    if asynchronous(run.make_strategy()):
+    if asynchronous(run.make_strategy()) or exchange_of(run).error_feedback:
         return f"interrupted after {done:,} of {run.rounds:,} rounds; the model then is in {path}"
     return f"interrupted after {done:,} of {run.rounds:,} rounds; add --resume {path} to go on"

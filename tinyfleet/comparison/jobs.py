@@ -66,8 +66,12 @@ class Job:
 
     @property
     def can_go_on(self) -> bool:
-        """Whether a kept state is of use; where rounds overlap a job begins anew instead."""
-        return asynchronous(self.run.make_strategy()) is None
+        """Whether a kept state is of use.
+
+        Where rounds overlap, or devices remember what they left out, a job begins anew instead.
+        """
+        overlapping = asynchronous(self.run.make_strategy()) is not None
+        return not (overlapping or exchange_of(self.run).error_feedback)
 
 
 @dataclass(frozen=True)

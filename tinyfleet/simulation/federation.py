@@ -32,6 +32,11 @@ from tinyfleet.tasks.base import Task
 
 MAX_DIVERGED_ROUNDS = 20  # our choice: rounds in a row without one finite update
 
+NO_WAY_ON = (
+    "a run with error_feedback cannot go on from a checkpoint, which does not have what its "
+    "devices left out of their updates: start it anew"
+)
+
 
 @dataclass(frozen=True, slots=True)
 class RoundReport:
@@ -99,13 +104,13 @@ def simulate(
     memory: what the server's rule remembers at that version, for a strategy that does.
 
     on_round is called after each round; what it raises ends the simulation, and the report it
-    was given last holds all that is needed to go on; but a run whose rounds overlap cannot go on,
-    for its devices are at work on earlier versions. devices: so many serve the slots in turns and
+    was given last holds all that is needed to go on. But neither a run whose rounds overlap can go
+    on, for its devices are at work on earlier versions, nor one with error feedback, for what its
+    devices left out of their updates is in no report. devices: so many serve the slots in turns and
     keep their last start, where the plan has them do so; None: each slot has a device that is new.
     They change bytes_down alone, and with error feedback the result. A number: they hold nothing
-    yet. What devices left out of their updates (error feedback) is forgotten when one goes on, as
-    by an agent that restarts. Raises Diverged when training leaves the finite numbers in every slot
-    of 20 rounds in a row.
+    yet. Raises Diverged when training leaves the finite numbers in every slot of 20 rounds in a
+    row.
     """
     if learner.spec != run.model:
         raise InvalidInput(f"the learner is not for the run's model '{run.model.name}'")
@@ -122,6 +127,8 @@ def simulate(
             "work on earlier ones, which are not kept; begin it anew"
         )
     exchange = exchange_of(run)
+    if version and exchange.error_feedback:
+        raise InvalidInput(NO_WAY_ON)
     if not isinstance(devices, ServedDevices):
         devices = ServedDevices(exchange, strategy.agents_per_round, devices)
     left_out = DevicesLeftOut(exchange, devices)

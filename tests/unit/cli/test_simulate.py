@@ -176,6 +176,19 @@ def test_an_interrupted_run_whose_rounds_overlap_is_kept_but_not_gone_on_with(
     assert "begin it anew" in line
 
 
+def test_an_interrupted_run_with_error_feedback_is_kept_but_not_gone_on_with(
+    capsys, tmp_path, interrupted_after_12
+):
+    fed = [*QUICK, "--strategy", "tiny_meta_fed", "--set", "error_feedback=true"]
+    line = refused(capsys, 5, "simulate", *fed, "--out", str(tmp_path), "--json")
+    path = tmp_path / "checkpoint.tinyfleet"
+    assert f"interrupted after 12 of 30 rounds; the model then is in {path}" in line
+    interrupted_after_12.undo()
+    line = refused(capsys, 2, "simulate", *fed, "--resume", str(path))
+    assert "a run with error_feedback cannot go on from a checkpoint" in line
+    assert "start it anew" in line
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_a_run_with_its_exit_code(number):

@@ -13,7 +13,7 @@ from tinyfleet.comparison.store import Store
 from tinyfleet.errors import InvalidInput
 from tinyfleet.evaluation import evaluate
 from tinyfleet.learner import make_learner
-from tinyfleet.run import training_samples
+from tinyfleet.run import make_run, training_samples
 from tinyfleet.simulation import simulate
 from tinyfleet.strategies.plan import Phase
 from tinyfleet.tasks import make_task
@@ -177,6 +177,19 @@ def test_a_stopped_job_whose_rounds_overlap_begins_anew_and_ends_the_same(tmp_pa
     assert do(job, tmp_path / "stopped", again) == whole
     assert again.rounds == list(range(1, 7))
     assert [point.version for point in whole.points] == [0, 5, 6]
+
+
+def test_a_stopped_job_with_error_feedback_starts_anew_to_the_same_result(tmp_path):
+    job = jobs()[0]
+    options = {"samples": 4, "fraction": 0.1, "error_feedback": True}
+    run = make_run(TASK, "tiny_meta_fed", job.rounds, 1, "mlp_32", options)
+    job = replace(job, run=run)
+    whole = do(job, tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        do(job, tmp_path / "stopped", Watcher(6))
+    again = Watcher()
+    assert do(job, tmp_path / "stopped", again) == whole
+    assert again.rounds[0] == 1
 
 
 def test_the_baseline_local_is_the_untrained_model_adapted_in_its_own_way(tmp_path):

@@ -155,18 +155,30 @@ def test_fed_tiny_ol_without_a_body_is_tiny_reptile():
     assert len(hashes) == 1
 
 
-def test_what_was_left_out_is_sent_later_and_is_forgotten_by_who_starts_anew():
+def test_what_was_left_out_is_sent_later_and_is_in_no_report_to_go_on_from():
     reports = []
     runs = [
         run_of("tiny_meta_fed", fraction=0.1, error_feedback=feedback) for feedback in (False, True)
     ]
     learner = make_learner(runs[0].model)
     without, fed = (simulate(run, SINE, learner, reports.append) for run in runs)
+    assert np.array_equal(reports[0].parameters, reports[6].parameters)  # nothing was left out yet
     assert not np.array_equal(without.parameters, fed.parameters)
-    first = reports[6]
-    assert np.array_equal(reports[0].parameters, first.parameters)  # nothing was left out yet
-    rest = simulate(runs[1], SINE, learner, None, first.parameters, first.version)
-    assert not np.array_equal(rest.parameters, fed.parameters)
+    with pytest.raises(InvalidInput, match="start it anew"):
+        simulate(runs[1], SINE, learner, None, reports[6].parameters, reports[6].version)
+
+
+def test_which_device_serves_decides_what_is_sent_later():
+    """Two slots and three devices: number 2 serves slot 0 of round 1, and has left nothing out."""
+    run = run_of("tiny_meta_fed", rounds=2, fraction=0.1, agents_per_round=2, error_feedback=True)
+    plain = run_of("tiny_meta_fed", rounds=2, fraction=0.1, agents_per_round=2)
+    learner = make_learner(run.model)
+    turns = {n: simulate(run, SINE, learner, devices=n).parameters for n in (None, 2, 3, 4)}
+    assert np.array_equal(turns[None], turns[2])  # slot k is device k's
+    assert np.array_equal(turns[4], simulate(plain, SINE, learner).parameters)  # all are new
+    assert len({parameters_sha256(parameters) for parameters in turns.values()}) == 3
+    with pytest.raises(InvalidInput, match="devices must be 1 to 1024 with error_feedback"):
+        simulate(run, SINE, learner, devices=1025)
 
 
 def test_tiny_meta_fed_without_any_of_it_is_tiny_reptile():
