@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from tinyfleet.comparison.jobs import Measured
 from tinyfleet.evaluation.score import Z_95
 
+MIN_ON_LINE = 4  # our choice: with fewer, a line goes through nearly all of them
+
 
 @dataclass(frozen=True)
 class Pooled:
@@ -47,6 +49,22 @@ def deviation(values: Sequence[float]) -> float | None:
         return None
     mean = math.fsum(values) / len(values)
     return math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1))
+
+
+def deviation_about_line(places: Sequence[float], values: Sequence[float]) -> float | None:
+    """Standard deviation about the straight line of least squares; None for fewer than four points.
+
+    A steady rise or fall is the line's; what is left is how much the values jump. The line takes
+    two degrees of freedom.
+    """
+    if len(values) < MIN_ON_LINE:
+        return None
+    middle, mean = math.fsum(places) / len(places), math.fsum(values) / len(values)
+    across = [place - middle for place in places]
+    slope = math.fsum(x * value for x, value in zip(across, values, strict=True))
+    slope /= math.fsum(x * x for x in across)
+    rest = [value - mean - slope * x for x, value in zip(across, values, strict=True)]
+    return math.sqrt(math.fsum(jump * jump for jump in rest) / (len(values) - 2))
 
 
 def _within(score: Measured) -> float:

@@ -15,14 +15,13 @@ from typing import Any
 
 from tinyfleet.comparison.experiment import Experiment
 from tinyfleet.comparison.jobs import Job, JobResult, Point
-from tinyfleet.comparison.pooled import Pooled, deviation, pool
+from tinyfleet.comparison.pooled import Pooled, deviation_about_line, pool
 from tinyfleet.energy import Deployment, EnergyModels, Estimate, Workload, estimate, plan_workload
 from tinyfleet.evaluation import layers_in_words
 from tinyfleet.learner.memory import memory_needed, needs_gradient, stored_samples
 from tinyfleet.learner.targets import board_memory_needed
 from tinyfleet.strategies.plan import Phase, TrainingPlan
 
-MIN_LATE_TESTS = 3
 LATE_PART = 0.75  # our choice: "near the end" is the last quarter of the rounds
 
 Finished = Sequence[tuple[Job, JobResult]]
@@ -57,9 +56,10 @@ class Row:
     seeds: how many did not diverge, of `all_seeds`. failures: what the others said. warnings: what
     there was to say of any seed, such as an end no better than guessing. after, before, shots:
     pooled over problems and seeds. late_sd: standard deviation of a seed's tests in the last
-    quarter of its rounds, mean over seeds; None with fewer than three such tests. estimates: of a
-    whole run, one for each deployment; None for a baseline, which has no fleet. memory_bytes: what
-    a device needs to do its part. adapts: how, where that is not as the others do, else "".
+    quarter of its rounds about a straight line through them, mean over seeds; None with fewer than
+    four such tests. estimates: of a whole run, one for each deployment; None for a baseline, which
+    has no fleet. memory_bytes: what a device needs to do its part. adapts: how, where that is not
+    as the others do, else "".
     """
 
     label: str
@@ -274,13 +274,14 @@ def _shots(results: Sequence[JobResult]) -> tuple[tuple[int, Pooled], ...]:
 
 
 def _late_sd(rounds: int, results: Sequence[JobResult]) -> float | None:
-    spreads = []
-    for result in results:
-        late = [p.after.value for p in result.points if rounds and p.version >= LATE_PART * rounds]
-        spread = deviation(late) if len(late) >= MIN_LATE_TESTS else None
-        if spread is not None:
-            spreads.append(spread)
-    return _mean(spreads) if spreads else None
+    spreads = [_late_spread(rounds, result.points) for result in results if rounds]
+    known = [spread for spread in spreads if spread is not None]
+    return _mean(known) if known else None
+
+
+def _late_spread(rounds: int, points: Sequence[Point]) -> float | None:
+    late = [point for point in points if point.version >= LATE_PART * rounds]
+    return deviation_about_line([p.version for p in late], [p.after.value for p in late])
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -55,11 +55,11 @@ class OmniglotOutline:
         {
             "tiny_reptile": {"samples": 100, "inner_rate": 0.02, "outer_rate": 0.25},
             "tiny_meta_fed": {
-                "samples": 90,
-                "local_samples": 10,
+                "samples": 80,
+                "local_samples": 20,
                 "inner_rate": 0.02,
-                "local_rate": 0.02,
-                "outer_rate": 1.0,
+                "local_rate": 0.05,
+                "outer_rate": 0.5,
             },
             "reptile": {"inner_rate": 0.05},
         }

@@ -12,7 +12,7 @@ import pytest
 
 from tinyfleet.comparison.experiment import experiment_from_document
 from tinyfleet.comparison.jobs import JobResult, Measured, Point, make_jobs
-from tinyfleet.comparison.pooled import pool
+from tinyfleet.comparison.pooled import deviation_about_line, pool
 from tinyfleet.comparison.table import device_memory, make_table, table_csv, table_document
 from tinyfleet.comparison.words import duration, markdown, quantity, short_cells
 from tinyfleet.energy import builtin_models, estimate, plan_workload
@@ -84,6 +84,16 @@ def test_nothing_finite_pools_to_nothing():
     nothing = Measured(math.nan, math.nan, math.nan, 0, math.nan, 5)
     assert math.isnan(pool([nothing]).value)
     assert pool([nothing, measured(2.0)]).value == 2.0
+
+
+def test_a_steady_rise_is_no_jumping_about():
+    places, rise = [10, 20, 30, 40, 50], [0.1, 0.2, 0.3, 0.4, 0.5]
+    jumps = [0.0, 0.03, -0.06, 0.03, 0.0]  # nothing of these lies along a line
+    assert deviation_about_line(places, rise) == pytest.approx(0.0, abs=1e-12)
+    jumping = [value + jump for value, jump in zip(rise, jumps, strict=True)]
+    rest = math.sqrt(sum(jump**2 for jump in jumps) / 3)
+    assert deviation_about_line(places, jumping) == pytest.approx(rest)
+    assert deviation_about_line(places[:3], rise[:3]) is None
 
 
 def test_figures_are_means_over_the_seeds_that_did_not_diverge(table):
