@@ -11,9 +11,10 @@ from tinyfleet.comparison.table import Row, Table, adaptation
 _LEGEND = (
     "After adaptation: mean and 95 % interval over the problems of all seeds. Between seeds: "
     "standard deviation of the seeds' means. Late: standard deviation of the tests of the last "
-    "quarter of a run about a straight line through them, mean over seeds. Bytes are payload, of "
-    "all devices together. Time and energy are estimates for {drawn}, of all devices together; "
-    "nothing of it was measured on a device. RAM: what a device needs to do its part."
+    "quarter of a run, four at least, about a straight line through them, mean over seeds. Bytes "
+    "are payload, of all devices together. Time and energy are estimates for {drawn}, of all "
+    "devices together; nothing of it was measured on a device. RAM: what a device needs to do its "
+    "part."
 )
 Cells = list[list[str]]
 NONE = "-"

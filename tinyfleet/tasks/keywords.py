@@ -61,7 +61,16 @@ class KeywordsOutline:
     name: ClassVar[str] = "keywords"
     default_model: ClassVar[str] = "ds_cnn_s"
     recommended: ClassVar[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
-        {"tiny_reptile": {"samples": 80, "inner_rate": 0.1, "outer_rate": 0.25}}
+        {
+            "tiny_reptile": {"samples": 80, "inner_rate": 0.1, "outer_rate": 0.25},
+            "tiny_meta_fed": {
+                "samples": 70,
+                "local_samples": 10,
+                "inner_rate": 0.1,
+                "local_rate": 0.1,
+                "outer_rate": 0.25,
+            },
+        }
     )
     recommended_evaluation: ClassVar[Mapping[str, Any]] = MappingProxyType(
         {"shots": 5, "queries": 15, "passes": 5, "rate": 0.1}
