@@ -57,7 +57,7 @@ def spread_cell(value: float | None, classifies: bool) -> str:
     """A standard deviation, in points of accuracy or as a loss."""
     if value is None or not math.isfinite(value):
         return NONE
-    return f"{value * 100:.1f}" if classifies else f"{value:.2g}"
+    return f"{value * 100:.2f}" if classifies else f"{value:.2g}"
 
 
 def main_cells(table: Table) -> tuple[list[str], Cells]:
@@ -86,8 +86,8 @@ def target_cells(table: Table) -> tuple[list[str], Cells]:
         if there is None:
             continue
         seeds = f"{there.seeds} of {row.all_seeds}"
-        figures = [NONE] * 4
-        if there.seeds:
+        figures = [f"{there.rounds:,.0f}" if there.seeds else NONE] + [NONE] * 3
+        if there.seeds and row.bytes_up is not None:
             joules = there.estimates[table.drawn].total_j
             figures = [f"{there.rounds:,.0f}", quantity(there.bytes_up, "B")]
             figures += [quantity(there.bytes_up + there.bytes_down, "B"), quantity(joules, "J")]
