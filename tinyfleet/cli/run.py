@@ -110,7 +110,7 @@ def watch(run_id: str, coordinator: str, as_json: bool) -> None:
         health = Health(state.spec.rounds, None, warn)
         if as_json:
             for state in states(fleet, run_id):
-                _look_at(state, health)
+                health.updates(state.rounds_done, state.diverged)
                 print(json.dumps(_document(state, health.warnings)), flush=True)
         else:
             state = follow(fleet, run_id, health)
@@ -138,7 +138,7 @@ def follow(fleet: Fleet, run_id: str, health: Health, quiet: bool = False) -> co
     said = ""
     with RoundProgress(state.spec.rounds, quiet) as progress:
         for state in states(fleet, run_id):
-            _look_at(state, health)
+            health.updates(state.rounds_done, state.diverged)
             if state.rounds_done:
                 sent = state.bytes_up + state.bytes_down
                 progress.update(state.rounds_done, state.loss, sent)
@@ -163,11 +163,6 @@ def states(fleet: Fleet, run_id: str) -> Iterator[coordinator_pb2.Run]:
                 note(f"{error}; waiting for it")
             away = True
         time.sleep(RECONNECT_S)
-
-
-def _look_at(state: coordinator_pb2.Run, health: Health) -> None:
-    if state.diverged:
-        health.updates_diverged(state.rounds_done)
 
 
 def _print(state: coordinator_pb2.Run, as_json: bool, warnings: tuple[str, ...] = ()) -> None:

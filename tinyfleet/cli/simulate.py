@@ -131,13 +131,13 @@ class _Watcher:
         self._run, self._task, self._learner = run, task, learner
         self._settings = settings.quick()
         self._every = test_every
-        self._sent_bytes = 0
+        self._sent_bytes = self._diverged = 0
 
     def __call__(self, report: RoundReport) -> None:
         self.last = report
         self.history.add(report.round, report.loss)
-        if report.diverged:
-            self.health.updates_diverged(report.version)
+        self._diverged += report.diverged
+        self.health.updates(report.version, self._diverged)
         self._sent_bytes += report.bytes_up + report.bytes_down
         self.progress.update(report.version, report.loss, self._sent_bytes)
         if self._every and report.version % self._every == 0 and report.version < self._run.rounds:

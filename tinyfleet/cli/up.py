@@ -219,8 +219,7 @@ def _follow(
     with RoundProgress(state.spec.rounds, quiet) as progress:
         for state in states(fleet, run_id):
             local.check()
-            if state.diverged:
-                health.updates_diverged(state.rounds_done)
+            health.updates(state.rounds_done, state.diverged)
             if state.rounds_done:
                 sent = state.bytes_up + state.bytes_down
                 progress.update(state.rounds_done, state.loss, sent)

@@ -259,8 +259,7 @@ class _Course:
         done.bytes_down += report.bytes_down
         done.diverged += report.diverged
         self._watcher.round(report.version)
-        if report.diverged:
-            self.health.updates_diverged(report.version)
+        self.health.updates(report.version, done.diverged)
         job = self._job
         if report.version == job.rounds:
             return  # the end is tested by `_finished`, with all that belongs to it

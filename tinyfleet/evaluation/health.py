@@ -1,7 +1,7 @@
 """What goes wrong with a run, said while it happens: the one rule of all commands.
 
-A run is warned about when updates of it diverge, when adaptations to unseen problems diverge, and
-when after the first quarter of its rounds a test finds the adapted model no better than nothing.
+A run is warned about when many of its updates diverge, when adaptations to unseen problems diverge,
+and when after the first quarter of its rounds a test finds the adapted model no better than nothing.
 """
 
 from __future__ import annotations
@@ -13,6 +13,10 @@ from tinyfleet.evaluation.score import Interval, Score
 from tinyfleet.model.spec import ModelSpec
 
 EARLY_PART = 0.25  # our choice: of its rounds, in which a run need not be good for anything yet
+# Our choice: an update that diverges counts as zero, so that a run loses no more than one device's
+# work. Ten of them, and more than one in a hundred rounds, say that the rates are too high.
+MANY_UPDATES = 10
+MANY_PART = 0.01
 
 
 class Health:
@@ -42,9 +46,11 @@ class Health:
         """All that was said, in order."""
         return tuple(self.said.values())
 
-    def updates_diverged(self, version: int) -> None:
-        """Training left the finite numbers in a slot; version: rounds done when it was seen."""
-        self._once("updates", f"updates diverge, first seen in round {version:,}: lower the rates")
+    def updates(self, version: int, diverged: int) -> None:
+        """How many updates diverged in the first `version` rounds. Single ones are no trouble."""
+        if diverged >= MANY_UPDATES and diverged > MANY_PART * version:
+            what = f"{diverged:,} updates diverged in {version:,} rounds: lower the rates"
+            self._once("updates", what)
 
     def tested(
         self, version: int, evaluation: Evaluation, untrained: Interval | None = None

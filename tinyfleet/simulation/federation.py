@@ -25,7 +25,7 @@ from tinyfleet.model.spec import Parameters
 from tinyfleet.run import RunSpec, training_samples
 from tinyfleet.simulation.arrivals import Devices, devices_of
 from tinyfleet.simulation.devices import DevicesLeftOut, Encode, ServedDevices
-from tinyfleet.strategies import Strategy, TrainingPlan, Update
+from tinyfleet.strategies import Strategy, Update
 from tinyfleet.strategies.base import Memory
 from tinyfleet.strategies.server import ServerState, next_state, state_at
 from tinyfleet.tasks.base import Task
@@ -132,14 +132,16 @@ def simulate(
     if not isinstance(devices, ServedDevices):
         devices = ServedDevices(exchange, strategy.agents_per_round, devices)
     left_out = DevicesLeftOut(exchange, devices)
+    fleet = _Fleet(run.seed, strategy, exchange, task, learner, left_out)
     totals = _Totals()
     for index in range(version, run.rounds):
         model = state.parameters
         start = exchange.start(model)
         bytes_down = devices.serve(index, start)
         begin = model if exchange.start_is_model else exchange.started(start, model)
-        work = (strategy, exchange, run.seed, index, task, learner, begin, left_out)
-        results = _train_round(*work) if at_work is None else _train_buffer(at_work, *work)
+        results = (
+            fleet.round(index, begin) if at_work is None else fleet.buffer(at_work, index, begin)
+        )
         state = next_state(strategy, state, [result.update for result in results], index)
         report = totals.add(index, results, bytes_down, state)
         if on_round is not None:
@@ -149,66 +151,46 @@ def simulate(
     return totals.result(run, state.parameters)
 
 
-def _train_round(
-    strategy: Strategy,
-    exchange: Exchange,
-    seed: int,
-    round: int,
-    task: Task,
-    learner: Learner,
-    start: Parameters,
-    left_out: DevicesLeftOut,
-) -> list[_SlotResult]:
-    plan = strategy.plan(round)
-    slots = range(strategy.agents_per_round)
-    work = (task, learner, start)
-    return [
-        _train_slot(plan, exchange, seed, round, slot, *work, left_out.encoder(round, slot))
-        for slot in slots
-    ]
+@dataclass(frozen=True)
+class _Fleet:
+    """What trains the slots of a run: all that stays the same from round to round."""
 
+    seed: int
+    strategy: Strategy
+    exchange: Exchange
+    task: Task
+    learner: Learner
+    left_out: DevicesLeftOut
 
-def _train_buffer(
-    at_work: Devices[Parameters],
-    strategy: Strategy,
-    exchange: Exchange,
-    seed: int,
-    version: int,
-    task: Task,
-    learner: Learner,
-    model: Parameters,
-    left_out: DevicesLeftOut,
-) -> list[_SlotResult]:
-    """What arrives first, each trained from the model that was the newest when it began."""
-    results = []
-    for arrival in at_work.next_buffer(version, model):
-        number, slot = divmod(arrival.slot, strategy.agents_per_round)
-        plan, start = strategy.plan(number), arrival.start
-        encode = left_out.encoder_of(arrival.device)
-        result = _train_slot(plan, exchange, seed, number, slot, task, learner, start, encode)
-        update = replace(result.update, staleness=version - arrival.base_version)
-        results.append(replace(result, update=update))
-    return results
+    def round(self, number: int, start: Parameters) -> list[_SlotResult]:
+        """All slots of a round, in their order."""
+        slots = range(self.strategy.agents_per_round)
+        return [
+            self._slot(number, slot, start, self.left_out.encoder(number, slot)) for slot in slots
+        ]
 
+    def buffer(
+        self, at_work: Devices[Parameters], version: int, model: Parameters
+    ) -> list[_SlotResult]:
+        """What arrives first, each trained from the model that was the newest when it began."""
+        results = []
+        for arrival in at_work.next_buffer(version, model):
+            number, slot = divmod(arrival.slot, self.strategy.agents_per_round)
+            encode = self.left_out.encoder_of(arrival.device)
+            result = self._slot(number, slot, arrival.start, encode)
+            update = replace(result.update, staleness=version - arrival.base_version)
+            results.append(replace(result, update=update))
+        return results
 
-def _train_slot(
-    plan: TrainingPlan,
-    exchange: Exchange,
-    seed: int,
-    round: int,
-    slot: int,
-    task: Task,
-    learner: Learner,
-    start: Parameters,
-    encode: Encode,
-) -> _SlotResult:
-    samples = training_samples(task, seed, round, slot, plan.samples)
-    delta, done = learn_by_plan(learner, start, samples, plan)
-    if delta is None:
-        return _SlotResult(Update(slot, np.zeros_like(start), plan.samples), 0, math.nan, False)
-    encoded = encode(delta, seed, round, slot)
-    update = Update(slot, exchange.decode(encoded), plan.samples)
-    return _SlotResult(update, len(encoded), done.loss, finite=True)
+    def _slot(self, number: int, slot: int, start: Parameters, encode: Encode) -> _SlotResult:
+        plan = self.strategy.plan(number)
+        samples = training_samples(self.task, self.seed, number, slot, plan.samples)
+        delta, done = learn_by_plan(self.learner, start, samples, plan)
+        if delta is None:
+            return _SlotResult(Update(slot, np.zeros_like(start), plan.samples), 0, math.nan, False)
+        encoded = encode(delta, self.seed, number, slot)
+        update = Update(slot, self.exchange.decode(encoded), plan.samples)
+        return _SlotResult(update, len(encoded), done.loss, finite=True)
 
 
 class _Totals:

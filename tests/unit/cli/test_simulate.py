@@ -107,7 +107,6 @@ def test_a_run_that_collapses_says_so_while_it_does_and_at_the_end(capsys):
     captured = capsys.readouterr()
     warnings = json.loads(captured.out)["warnings"]
     assert [text.partition(":")[0] for text in warnings] == [
-        "updates diverge, first seen in round 1",
         "no better than without adaptation in round 100",
         "no better than without adaptation at the end",
     ]

@@ -67,14 +67,21 @@ def test_an_untrained_model_is_to_be_beaten_where_it_was_tested():
 
 def test_lost_adaptations_and_updates_are_said():
     watch, heard = health()
-    watch.updates_diverged(7)
-    watch.updates_diverged(8)
+    watch.updates(700, 12)
+    watch.updates(701, 13)
     gone = score([Result(math.nan, 0.0), Result(1.0, 0.9)])
     watch.tested(10, Evaluation(EvaluationSettings(tasks=2), gone, gone, ()))
     assert heard == [
-        "updates diverge, first seen in round 7: lower the rates",
+        "12 updates diverged in 700 rounds: lower the rates",
         "1 of 2 adaptations diverge in round 10: adapt at a lower rate",
     ]
+
+
+@pytest.mark.parametrize(("version", "diverged"), [(9, 9), (1_000, 10), (12_000, 100)])
+def test_single_updates_that_diverge_are_no_trouble(version, diverged):
+    watch, heard = health()
+    watch.updates(version, diverged)
+    assert heard == []
 
 
 def test_when_every_adaptation_diverges_the_model_is_good_for_nothing():
@@ -88,9 +95,9 @@ def test_when_every_adaptation_diverges_the_model_is_good_for_nothing():
 def test_what_was_said_before_is_not_said_again():
     said = {}
     first, _ = health(said=said)
-    first.updates_diverged(3)
+    first.updates(30, 10)
     again, heard = health(said=said)
-    again.updates_diverged(4)
+    again.updates(40, 20)
     assert heard == []
     assert again.warnings == first.warnings
 
