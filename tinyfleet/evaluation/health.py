@@ -1,7 +1,8 @@
 """What goes wrong with a run, said while it happens: the one rule of all commands.
 
 A run is warned about when many of its updates diverge, when adaptations to unseen problems diverge,
-and when after the first quarter of its rounds a test finds the adapted model no better than nothing.
+and when after the first quarter of its rounds a test finds the adapted model no better than
+nothing.
 """
 
 from __future__ import annotations
