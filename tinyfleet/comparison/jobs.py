@@ -282,7 +282,7 @@ class _Course:
         self.progress.points.append(point)
         self._watcher.tested(point)
         start = self.progress.points[0].after
-        self.health.tested(point.version, evaluation, (start.low, start.high))
+        self.health.tested(point.version, evaluation, bar_of(start))
         return evaluation
 
     def _point(self, evaluation: Evaluation) -> Point:
@@ -290,6 +290,14 @@ class _Course:
         after = Measured.of(evaluation.after, evaluation.settings.tasks)
         counted = (done.samples, done.bytes_up, done.bytes_down, done.diverged)
         return Point(done.version, after, *counted)
+
+
+def bar_of(untrained: Measured) -> tuple[float, float] | None:
+    """What a trained model has to beat; None where the untrained one diverges as it adapts.
+
+    Its mean is then of what is left, and may be larger than any loss: no bar at all.
+    """
+    return None if untrained.diverged else (untrained.low, untrained.high)
 
 
 def _devices(job: Job, progress: Progress) -> ServedDevices | None:

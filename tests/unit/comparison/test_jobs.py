@@ -8,7 +8,13 @@ import numpy as np
 import pytest
 
 from tinyfleet.comparison.experiment import experiment_from_document
-from tinyfleet.comparison.jobs import make_jobs, result_to_document, run_job
+from tinyfleet.comparison.jobs import (
+    Measured,
+    bar_of,
+    make_jobs,
+    result_to_document,
+    run_job,
+)
 from tinyfleet.comparison.store import Store
 from tinyfleet.errors import InvalidInput
 from tinyfleet.evaluation import evaluate
@@ -234,6 +240,11 @@ def test_a_diverging_job_ends_with_what_and_where_and_says_so_before(tmp_path):
     assert 20 <= result.failed_at < 100
     assert any(": lower the rates" in text for text in watcher.warnings)
     assert result.warnings == tuple(watcher.warnings)
+
+
+def test_an_untrained_model_that_diverges_is_no_bar():
+    assert bar_of(Measured(4.0, 3.5, 4.5, 10, 4.0, 0)) == (3.5, 4.5)
+    assert bar_of(Measured(2.6e31, -2.5e31, 7.7e31, 6, 2.6e31, 4)) is None
 
 
 def test_a_job_at_chance_says_so_while_it_happens(tmp_path):
