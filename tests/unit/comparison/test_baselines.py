@@ -122,7 +122,9 @@ def test_what_is_trained_before_helps_with_classes_never_trained_on(task, jobs, 
     assert transfer.points[-1].after.loss < local.points[-1].after.loss
 
 
-@pytest.mark.parametrize("stop_at", [1, 11, 30])
+@pytest.mark.parametrize(
+    "stop_at", [11, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, 30))]
+)
 def test_a_stopped_baseline_goes_on_to_the_same_result(task, jobs, tmp_path, stop_at):
     whole = do(jobs[0], task, tmp_path / "whole")
     with pytest.raises(KeyboardInterrupt):

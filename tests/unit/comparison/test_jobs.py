@@ -3,6 +3,7 @@
 import json
 import tomllib
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 import pytest
@@ -118,11 +119,18 @@ def test_a_job_is_tested_before_on_the_way_and_after(tmp_path):
     assert [count for count, _ in result.shots] == [1, 5]
 
 
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory):
+    """What the job of that number ends with when nothing stops it."""
+    return cache(lambda number: do(jobs()[number], tmp_path_factory.mktemp("whole")))
+
+
 @pytest.mark.parametrize("number", range(12))
-@pytest.mark.parametrize("stop_at", [1, 5, 6, 11])
-def test_a_stopped_job_goes_on_to_the_same_result(tmp_path, number, stop_at):
-    job = jobs()[number]
-    whole = do(job, tmp_path / "whole")
+@pytest.mark.parametrize(
+    "stop_at", [5, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, 6, 11))]
+)
+def test_a_stopped_job_goes_on_to_the_same_result(tmp_path, uninterrupted, number, stop_at):
+    job, whole = jobs()[number], uninterrupted(number)
     if stop_at <= job.rounds:
         with pytest.raises(KeyboardInterrupt):
             do(job, tmp_path / "stopped", Watcher(stop_at))
