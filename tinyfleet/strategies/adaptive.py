@@ -29,14 +29,18 @@ Doubles = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Adaptive(LocalSGD):
-    """What FedAdam and FedYogi share; they differ in `second`. Defaults are our choice."""
+    """What FedAdam and FedYogi share; they differ in `second`. Defaults are our choice.
+
+    At an outer_rate of 0.01 one seed of three ends at chance on drawings, at 0.03 the only one
+    tried did (experiments/omniglot_family.toml).
+    """
 
     memory_vectors: ClassVar[int] = 2
 
     momentum: float = option(0.9, "part of the mean of changes that stays", 0, 0.999999)
     decay: float = option(0.99, "part of the mean of squares that stays", 0, 0.999999)
     tau: float = option(0.001, "the lower, the more each parameter has its own rate", 1e-9, 1)
-    outer_rate: float = option(0.01, "server's step", 1e-9, 10)
+    outer_rate: float = option(0.003, "server's step", 1e-9, 10)
     schedule: str = option("constant", "how outer_rate goes over the run", choices=SCHEDULES)
 
     def second(self, v: Doubles, squares: Doubles) -> Doubles:

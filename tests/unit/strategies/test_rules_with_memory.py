@@ -77,7 +77,7 @@ def test_adaptive_steps_are_the_papers_update(name, second, seed, tau):
 
 def test_without_momentum_it_is_fed_avg():
     rounds = rounds_of_updates(1)
-    plain, off = make_strategy("fed_avg", ROUNDS, {}), {"momentum": 0.0}
+    plain, off = make_strategy("fed_avg", ROUNDS, {}), {"momentum": 0.0, "outer_rate": 1.0}
     moved = run(make_strategy("fed_avg_m", ROUNDS, off), rounds).parameters
     assert moved.tobytes() == run(plain, rounds).parameters.tobytes()
 
