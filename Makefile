@@ -1,8 +1,11 @@
 # One task list for laptops and CI. Every target sets up what it needs first, and quickly when nothing changed.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast lint bench bench-mcu compare-quick proto format lock clean
+.PHONY: help setup setup-ros demo test test-fast lint bench bench-mcu compare-quick proto format lock clean
 
 PYTHON_BIN := .venv/bin/python
+ROS_PYTHON := .venv-ros/bin/python
+COMPILE := .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --upgrade --generate-hashes \
+	--no-header --no-emit-index-url --no-emit-find-links
 LEARNER := $(wildcard mcu_bridge/firmware/learner/*.[ch] mcu_bridge/firmware/learner/include/*.h)
 
 # Omniglot, where it lies beside the checkout; elsewhere TINYFLEET_DATA names it, or sine waves take its place.
@@ -18,14 +21,20 @@ setup: .venv/ready ## make .venv, install the locked dependencies and the projec
 .venv/ready: requirements/dev.lock pyproject.toml setup.py $(LEARNER)
 	@dev/setup
 
+setup-ros: .venv-ros/ready ## make .venv-ros with ROS 2's rclpy, where it has wheels: x86-64, Python 3.11 or 3.12
+
+.venv-ros/ready: requirements/ros.lock pyproject.toml setup.py $(LEARNER)
+	@dev/setup ros
+
 node_modules/ready: package-lock.json
 	@dev/setup lint
 
 demo: setup ## eight agents, then four and two emulated boards, in under three minutes
 	@dev/demo
 
-test: setup ## the whole test suite
+test: setup setup-ros ## the whole test suite; that of the ROS nodes where rclpy has wheels
 	$(PYTHON_BIN) -m pytest
+	@if [ -e .venv-ros/ready ]; then echo "$(ROS_PYTHON) -m pytest tests/ros"; $(ROS_PYTHON) -m pytest tests/ros; fi
 
 test-fast: setup ## the unit tests only, in under a minute
 	$(PYTHON_BIN) -m pytest tests/unit -m "not slow"
@@ -55,9 +64,10 @@ format: setup ## format the code and take ruff's safe fixes
 	.venv/bin/ruff format .
 
 lock: setup ## resolve the dependencies anew: versions and hashes, no addresses
-	.venv/bin/uv pip compile --quiet --universal --python-version 3.11 --all-extras --upgrade --generate-hashes \
-		--no-header --no-emit-index-url --no-emit-find-links --output-file requirements/dev.lock pyproject.toml
+	$(COMPILE) --extra dev --output-file requirements/dev.lock pyproject.toml
+	$(COMPILE) --extra ros --extra services --extra mcu --extra test --constraint requirements/dev.lock \
+		--output-file requirements/ros.lock pyproject.toml
 
 clean: ## remove everything that `make setup` and the builds made
-	rm -rf .venv node_modules build dist *.egg-info tinyfleet/learner/_native.so
+	rm -rf .venv .venv-ros node_modules build dist *.egg-info tinyfleet/learner/_native.so
 	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -49,13 +49,15 @@ class Agent:
         self._data = ProcessData(settings.data, settings.own_data, settings.holder)
         self._members: list[Member] = []
         if not settings.no_host_training:
-            host = self._host()
-            self._members.append(lambda leave: host.run(leave.wait()))
+            self._members.append(self._host())
         if settings.device:
             self._members += self._boards()
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Take part until `stop` is set or an error ends a member, then let all of them finish."""
+        """Take part until `stop` is set or an error ends a member, then let all of them finish.
+
+        May be called again after it has returned: own data go on where they were.
+        """
         log.info(
             "starting",
             extra=fields(name=self._settings.name, coordinator=self._settings.coordinator),
@@ -75,7 +77,7 @@ class Agent:
         for task in members:
             task.result()
 
-    def _host(self) -> Membership:
+    def _host(self) -> Member:
         thread, engine = WorkThread(), self._settings.engine
         preparation = Preparation(
             self._data.for_a_member(),
@@ -88,7 +90,12 @@ class Agent:
             engine=engine_used(engine),
             tasks=self._data.tasks_served,
         )
-        return Membership(self._settings, self._settings.name, able, preparation)
+
+        async def run(leave: asyncio.Event) -> None:
+            member = Membership(self._settings, self._settings.name, able, preparation)
+            await member.run(leave.wait())
+
+        return run
 
     def _boards(self) -> list[Member]:
         # What talks to boards is loaded only where there are some: an agent without stays small.

@@ -85,10 +85,15 @@ class AgentSettings:
 def load_agent_settings(sources: Sources) -> AgentSettings:
     """The settings with name and data filled in; raises InvalidInput with the remedy."""
     settings = load_settings(AgentSettings, "agent", DESCRIPTION, sources, EXIT_CODES)
+    return completed(settings, sources.environment)
+
+
+def completed(settings: AgentSettings, environment: Mapping[str, str]) -> AgentSettings:
+    """The same with name and data filled in; raises InvalidInput when they do not go together."""
     settings = replace(
         settings,
         name=settings.name or _host_name(),
-        data=settings.data or _data_of(sources.environment),
+        data=settings.data or _data_of(environment),
     )
     if not NAME.fullmatch(settings.name):
         raise InvalidInput(f"name must be {NAME_RULE}, got '{settings.name[:80]}'")

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import importlib
-import sys
-from importlib.util import find_spec
+
+from tinyfleet.presence import require, require_ros
 
 _NEEDS = ("sqlalchemy", "alembic", "grpc_health", "grpc_reflection")
-EXIT_INVALID = 2
+_REMEDY = "pip install 'tinyfleet[services]'"
 
 
 def coordinator() -> None:
@@ -25,11 +25,27 @@ def metrics() -> None:
     _run("metrics")
 
 
+def coordinator_node() -> None:
+    """Run `tinyfleet-coordinator-node`."""
+    _run_node("coordinator")
+
+
+def aggregator_node() -> None:
+    """Run `tinyfleet-aggregator-node`."""
+    _run_node("aggregator")
+
+
+def metrics_node() -> None:
+    """Run `tinyfleet-metrics-node`."""
+    _run_node("metrics")
+
+
 def _run(name: str) -> None:
-    missing = [package for package in _NEEDS if find_spec(package) is None]
-    if missing:
-        lacking = ", ".join(missing)
-        text = f"tinyfleet-{name}: the services need {lacking}: pip install 'tinyfleet[services]'"
-        print(text, file=sys.stderr)  # noqa: T201 - before there are logs
-        sys.exit(EXIT_INVALID)
+    require(f"tinyfleet-{name}", _NEEDS, "the services need", _REMEDY)
     importlib.import_module(f"services.{name}.main").main()
+
+
+def _run_node(name: str) -> None:
+    require(f"tinyfleet-{name}-node", _NEEDS, "the services need", _REMEDY)
+    require_ros(f"tinyfleet-{name}-node")
+    importlib.import_module(f"services.{name}.main").node()

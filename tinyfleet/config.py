@@ -3,9 +3,9 @@
 Later sources win: defaults, then the TOML file, then the environment, then the flags. Each
 field is declared with `setting`. A field `heartbeat_s` of the process `coordinator` is the TOML key
 `heartbeat_s`, the variable `TINYFLEET_COORDINATOR_HEARTBEAT_S` and the flag `--heartbeat-s`.
-A flag of a bool may stand alone for true. A list of texts is a list in the TOML file, words between
-spaces in the variable, and a flag that may be given again. Unknown keys, wrong types and values out
-of range are refused before anything is opened.
+A flag of a bool may stand alone for true. A list of texts or numbers is a list in the TOML file,
+words between spaces in the variable, and a flag that may be given again. Unknown keys, wrong types
+and values out of range are refused before anything is opened.
 """
 
 from __future__ import annotations
@@ -22,14 +22,17 @@ from tinyfleet.errors import InvalidInput, one_line, unknown_name
 
 MAX_CONFIG_BYTES = 256 * 1024
 MAX_TEXTS = 64  # our choice: of one setting
-_TEXTS = "tuple[str, ...]"
+MAX_NUMBERS = 4096  # our choice: of one setting
+TEXTS = "tuple[str, ...]"
+NUMBERS = "tuple[float, ...]"
 _TOML_TYPES: dict[str, type] = {
     "int": int,
     "float": float,
     "bool": bool,
     "str": str,
     "Path": str,
-    _TEXTS: list,
+    TEXTS: list,
+    NUMBERS: list,
 }
 _WORDS = {
     "int": "a whole number",
@@ -37,7 +40,8 @@ _WORDS = {
     "bool": "true or false",
     "str": "text",
     "Path": "a path",
-    _TEXTS: "a list of texts",
+    TEXTS: "a list of texts",
+    NUMBERS: "a list of numbers",
 }
 _METAVARS = {
     "int": "N",
@@ -45,11 +49,13 @@ _METAVARS = {
     "bool": "true|false",
     "str": "TEXT",
     "Path": "PATH",
-    _TEXTS: "TEXT",
+    TEXTS: "TEXT",
+    NUMBERS: "NUMBER",
 }
 _ARGPARSE: dict[str, dict[str, Any]] = {
     "bool": {"nargs": "?", "const": "true"},
-    _TEXTS: {"action": "append"},
+    TEXTS: {"action": "append"},
+    NUMBERS: {"action": "append"},
 }
 _TRUE, _FALSE = ("true", "1", "yes", "on"), ("false", "0", "no", "off")
 ADDRESS = "HOST:PORT"
@@ -67,11 +73,12 @@ def setting(
     check: Callable[[str, str], None] | None = None,
     metavar: str = "",
 ) -> Any:
-    """A field of a settings class. Its type is one of str, int, float, bool, Path, tuple[str, ...].
+    """A field of a settings class.
 
-    low, high: closed range of a number. choices: the allowed values of a string. check: called with
-    the name and a text, raises InvalidInput unless the text will do; of several texts each is
-    checked. metavar: what the value is called in the help.
+    Its type is one of str, int, float, bool, Path, tuple[str, ...], tuple[float, ...]. low, high:
+    closed range of a number, also of each in a list. choices: the allowed values of a string.
+    check: called with the name and a text, raises InvalidInput unless the text will do; of several
+    texts each is checked. metavar: what the value is called in the help.
     """
     about = {"help": help, "low": low, "high": high, "choices": choices}
     return field(default=default, metadata=about | {"check": check, "metavar": metavar})
@@ -131,6 +138,34 @@ def load_settings(
     return settings(**values)
 
 
+def checked(where: str, entry: Field[Any], value: Any) -> Any:
+    """The value of a field made with `setting`, as its type: a whole number will do for a float.
+
+    where: what the message calls it. Raises InvalidInput unless type, range and text will do.
+    """
+    kind = kind_of(entry)
+    if kind == "float":
+        value = _as_float(value)
+    expected = _TOML_TYPES[kind]
+    if type(value) != expected:  # noqa: E721 - a bool is an int, but no number that we take
+        raise InvalidInput(f"{where} must be {_WORDS[kind]}, got {_short(value)!r}")
+    if kind == TEXTS:
+        return _checked_texts(where, entry, value)
+    if kind == NUMBERS:
+        return _checked_numbers(where, entry, value)
+    if isinstance(value, str):
+        _check_text(where, value, entry)
+    elif kind != "bool":
+        _check_number(where, value, entry.metadata["low"], entry.metadata["high"])
+    return Path(str(value)) if kind == "Path" else value
+
+
+def kind_of(entry: Field[Any]) -> str:
+    """The field's type by name; a `| None` means that it may stay unset."""
+    name = entry.type.__name__ if isinstance(entry.type, type) else str(entry.type)
+    return name if name in {TEXTS, NUMBERS} else name.removesuffix(" | None").rpartition(".")[2]
+
+
 def _variable(process: str, name: str) -> str:
     return f"TINYFLEET_{process}_{name}".upper().replace("-", "_")
 
@@ -149,13 +184,13 @@ def _parser(
     for name, entry in known.items():
         default = "required" if entry.default is MISSING else f"default: {_shown(entry.default)}"
         about = entry.metadata
-        named = about["metavar"] or "|".join(about["choices"]) or _METAVARS[_kind(entry)]
+        named = about["metavar"] or "|".join(about["choices"]) or _METAVARS[kind_of(entry)]
         parser.add_argument(
             f"--{name.replace('_', '-')}",
             dest=name,
             metavar=named,
             help=f"{about['help']} ({default})".replace("%", "%%"),
-            **_ARGPARSE.get(_kind(entry), {}),
+            **_ARGPARSE.get(kind_of(entry), {}),
         )
     return parser
 
@@ -187,7 +222,7 @@ def _from_toml(path: Path, known: Mapping[str, Field[Any]]) -> dict[str, Any]:
     for key in document:
         if key not in known:
             raise InvalidInput(f"{path}: {unknown_name('key', key, known)}")
-    return {key: _checked(f"{path}: {key}", known[key], value) for key, value in document.items()}
+    return {key: checked(f"{path}: {key}", known[key], value) for key, value in document.items()}
 
 
 def _from_environment(
@@ -208,9 +243,10 @@ def _from_environment(
 
 def _parsed(where: str, entry: Field[Any], text: Any) -> Any:
     """The value of what a variable or a flag says; a flag that may be repeated says a list."""
-    kind = _kind(entry)
-    if kind == _TEXTS:
-        return _checked(where, entry, text.split() if isinstance(text, str) else text)
+    kind = kind_of(entry)
+    if kind in {TEXTS, NUMBERS}:
+        words = text.split() if isinstance(text, str) else text
+        return checked(where, entry, words if kind == TEXTS else _numbers(where, words))
     try:
         if kind == "bool":
             value: Any = {**dict.fromkeys(_TRUE, True), **dict.fromkeys(_FALSE, False)}[
@@ -220,23 +256,7 @@ def _parsed(where: str, entry: Field[Any], text: Any) -> Any:
             value = {"int": int, "float": float, "Path": str, "str": str}[kind](text)
     except (ValueError, KeyError):
         raise InvalidInput(f"{where} must be {_WORDS[kind]}, got '{one_line(text)}'") from None
-    return _checked(where, entry, value)
-
-
-def _checked(where: str, entry: Field[Any], value: Any) -> Any:
-    kind = _kind(entry)
-    if kind == "float" and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value) if abs(value) < 2**1023 else math.inf
-    expected = _TOML_TYPES[kind]
-    if type(value) != expected:  # noqa: E721 - a bool is an int, but no number that we take
-        raise InvalidInput(f"{where} must be {_WORDS[kind]}, got {_short(value)!r}")
-    if kind == _TEXTS:
-        return _checked_texts(where, entry, value)
-    if isinstance(value, str):
-        _check_text(where, value, entry)
-    elif kind != "bool":
-        _check_number(where, value, entry.metadata["low"], entry.metadata["high"])
-    return Path(str(value)) if kind == "Path" else value
+    return checked(where, entry, value)
 
 
 def _check_number(where: str, value: Any, low: float | None, high: float | None) -> None:
@@ -253,9 +273,35 @@ def _checked_texts(where: str, entry: Field[Any], values: Any) -> tuple[str, ...
         raise InvalidInput(f"{where} takes at most {MAX_TEXTS} texts, got {len(values)}")
     for value in values:
         if not isinstance(value, str):
-            raise InvalidInput(f"{where} must be {_WORDS[_TEXTS]}, got {_short(value)!r} in it")
+            raise InvalidInput(f"{where} must be {_WORDS[TEXTS]}, got {_short(value)!r} in it")
         _check_text(where, value, entry)
     return tuple(values)
+
+
+def _checked_numbers(where: str, entry: Field[Any], values: Any) -> tuple[float, ...]:
+    if len(values) > MAX_NUMBERS:
+        raise InvalidInput(f"{where} takes at most {MAX_NUMBERS} numbers, got {len(values)}")
+    numbers = tuple(map(_as_float, values))
+    for number in numbers:
+        if not isinstance(number, float):
+            raise InvalidInput(f"{where} must be {_WORDS[NUMBERS]}, got {_short(number)!r} in it")
+        _check_number(where, number, entry.metadata["low"], entry.metadata["high"])
+    return numbers
+
+
+def _numbers(where: str, words: Sequence[str]) -> list[float]:
+    try:
+        return [float(word) for word in words]
+    except ValueError:
+        given = one_line(" ".join(words))
+        raise InvalidInput(f"{where} must be {_WORDS[NUMBERS]}, got '{given}'") from None
+
+
+def _as_float(value: Any) -> Any:
+    """A whole number as a float, anything else as it is."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return float(value) if abs(value) < 2**1023 else math.inf
+    return value
 
 
 def _check_text(where: str, value: str, entry: Field[Any]) -> None:
@@ -266,12 +312,6 @@ def _check_text(where: str, value: str, entry: Field[Any]) -> None:
         raise InvalidInput(f"{where} must be one of {', '.join(choices)}, got '{one_line(value)}'")
     if check is not None:
         check(where, value)
-
-
-def _kind(entry: Field[Any]) -> str:
-    """The field's type by name; a `| None` means that it may stay unset."""
-    name = entry.type.__name__ if isinstance(entry.type, type) else str(entry.type)
-    return name if name == _TEXTS else name.removesuffix(" | None").rpartition(".")[2]
 
 
 def _short(value: Any) -> str:

@@ -29,14 +29,25 @@ def configure_logs(level: str, format: str) -> None:
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
 
 
-class TextFormatter(logging.Formatter):
-    """`time LEVEL logger phrase key=value ...`; values with spaces are quoted."""
+class PhraseFormatter(logging.Formatter):
+    """`phrase key=value ...`, for where time, level and logger stand already."""
 
     def format(self, record: logging.LogRecord) -> str:
         pairs = "".join(f" {key}={_quoted(value)}" for key, value in _fields(record).items())
         phrase = record.getMessage().replace("\n", "\\n")
-        line = f"{_time(record)} {record.levelname} {record.name} {phrase}{pairs}"
+        line = f"{self.begin(record)}{phrase}{pairs}"
         return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
+
+    def begin(self, record: logging.LogRecord) -> str:
+        """What stands before the phrase."""
+        return ""
+
+
+class TextFormatter(PhraseFormatter):
+    """`time LEVEL logger phrase key=value ...`; values with spaces are quoted."""
+
+    def begin(self, record: logging.LogRecord) -> str:
+        return f"{_time(record)} {record.levelname} {record.name} "
 
 
 class JsonFormatter(logging.Formatter):

@@ -22,6 +22,13 @@ def main() -> None:
     )
 
 
+def node() -> None:
+    """Entry point of `tinyfleet-aggregator-node`; needs rclpy."""
+    from services.hosting.ros import host
+
+    host("aggregator", AggregatorSettings, build)
+
+
 def build(settings: AggregatorSettings) -> server.Service:
     """The aggregator as a service to host; called inside the event loop."""
     reporter = Reporter("aggregator", settings.metrics)

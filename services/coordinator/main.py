@@ -29,6 +29,13 @@ def main() -> None:
     )
 
 
+def node() -> None:
+    """Entry point of `tinyfleet-coordinator-node`; needs rclpy."""
+    from services.hosting.ros import host
+
+    host("coordinator", CoordinatorSettings, build)
+
+
 def build(settings: CoordinatorSettings) -> server.Service:
     """The coordinator as a service to host. Called inside the event loop."""
     reporter = Reporter("coordinator", settings.metrics)

@@ -96,8 +96,7 @@ async def run_service(settings: ServiceSettings, build: Callable[[Any], Service]
     service = build(settings)
     try:
         async with serving(settings, service) as address:
-            _announce(settings.port_file, address)
-            log.info("listening", extra=fields(address=address))
+            announce(settings.port_file, address)
             await service.start()
             await stop.wait()
             log.info("stopping")
@@ -139,6 +138,23 @@ async def serving(settings: ServiceSettings, service: Service) -> AsyncIterator[
         await status.enter_graceful_shutdown()
         await service.drain()
         await server.stop(settings.drain_s)
+
+
+def announce(port_file: Path | None, address: str) -> None:
+    """Say where the service listens: in the log, and in a file that appears whole, if wanted.
+
+    Raises InvalidInput when the file cannot be written.
+    """
+    log.info("listening", extra=fields(address=address))
+    if port_file is None:
+        return
+    try:
+        partial = port_file.with_name(f"{port_file.name}.partial")
+        partial.write_text(f"{address}\n", "utf-8")
+        partial.replace(port_file)
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise InvalidInput(f"cannot write port file {port_file}: {reason}") from None
 
 
 class _Health:
@@ -243,18 +259,6 @@ def _bind(server: grpc.aio.Server, listen: str) -> str:
     if not port:
         raise Occupied(f"cannot listen on {listen}: the port is taken; choose another --listen")
     return f"{host}:{port}"
-
-
-def _announce(port_file: Path | None, address: str) -> None:
-    if port_file is None:
-        return
-    try:
-        partial = port_file.with_name(f"{port_file.name}.partial")
-        partial.write_text(f"{address}\n", "utf-8")
-        partial.replace(port_file)
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise InvalidInput(f"cannot write port file {port_file}: {reason}") from None
 
 
 def _stop_on_signals() -> asyncio.Event:

@@ -23,6 +23,13 @@ def main() -> None:
     server.main("metrics", DESCRIPTION, MetricsSettings, build)
 
 
+def node() -> None:
+    """Entry point of `tinyfleet-metrics-node`; needs rclpy."""
+    from services.hosting.ros import host
+
+    host("metrics", MetricsSettings, build)
+
+
 def build(settings: MetricsSettings) -> Service:
     """The service with its store open."""
     keep = Keep(settings.keep_days, settings.max_rows)

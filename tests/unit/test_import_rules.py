@@ -26,6 +26,14 @@ STORES = [
 COMMAND = ["tinyfleet/cli/*"]
 COMMANDS = [*COMMAND, "mcu_bridge/cli/*"]
 CLIENT = ["tinyfleet/client.py", "tinyfleet/telemetry_grpc.py"]  # what dials a service
+NODES = [
+    "tinyfleet/ros/*",
+    "services/hosting/ros.py",
+    "edge_agents/ros.py",
+    "edge_agents/ros_*.py",
+]
+MESSAGES = ("diagnostic", "lifecycle", "sensor", "std")
+ROS = ("rclpy", "rcl_interfaces", "std_srvs", *(f"{kind}_msgs" for kind in MESSAGES))
 LOGS = ["tinyfleet/logs.py"]  # a log line has a time
 
 # Library -> the only places that may import it.
@@ -38,10 +46,10 @@ MAY_IMPORT = {
     "click": COMMANDS,
     "rich": COMMANDS,
     "matplotlib": ["tinyfleet/reports/*"],
-    "rclpy": ["services/hosting/ros.py", "edge_agents/ros.py"],
+    **dict.fromkeys(ROS, NODES),
     "serial": ["mcu_bridge/lines/terminal.py", "mcu_bridge/cli/presence.py"],  # the extra [mcu]
 }
-# The core library has no sockets, threads or clock; its command and its client have them all.
+# The core library has no sockets, threads or clock; its command, client and nodes have them all.
 NOT_IN_CORE = {"asyncio", "concurrent", "datetime", "multiprocessing", "selectors", "socket"} | {
     "socketserver", "ssl", "subprocess", "threading", "time"
 }  # fmt: skip
@@ -102,7 +110,7 @@ def test_only_the_bridge_s_commands_know_of_commands() -> None:
 
 @pytest.mark.parametrize("module", sorted(NOT_IN_CORE))
 def test_core_has_no_sockets_threads_or_clock(module: str) -> None:
-    assert offenders(module, [*COMMAND, *CLIENT, *LOGS, *GENERATED], ("tinyfleet",)) == []
+    assert offenders(module, [*COMMAND, *CLIENT, *LOGS, *GENERATED, *NODES], ("tinyfleet",)) == []
 
 
 def test_the_rules_see_an_import_inside_a_function(tmp_path: Path) -> None:

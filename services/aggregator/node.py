@@ -1,0 +1,6 @@
+"""The aggregator as a ROS 2 lifecycle node, for `python -m`; see docs/ros.md."""
+
+from services.entry import aggregator_node as main
+
+if __name__ == "__main__":
+    main()
