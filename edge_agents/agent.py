@@ -6,10 +6,11 @@ It is a member itself, and so is each board that is attached to it.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import signal
-from collections.abc import Callable, Coroutine
-from typing import Any
+from collections.abc import Callable, Coroutine, Iterable, Iterator
+from typing import TYPE_CHECKING, Any
 
 import tinyfleet
 from edge_agents.device_url import parse_device
@@ -21,7 +22,11 @@ from edge_agents.trainers.thread import WorkThread
 from tinyfleet.learner import make_learner
 from tinyfleet.learner.native import LIBRARY, load_library
 from tinyfleet.logs import fields
+from tinyfleet.readings import Reading, Readings
 from tinyfleet.v1 import coordinator_pb2
+
+if TYPE_CHECKING:
+    from edge_agents.boards import BoardMember
 
 log = logging.getLogger("agent")
 
@@ -48,6 +53,7 @@ class Agent:
         self._settings = settings
         self._data = ProcessData(settings.data, settings.own_data, settings.holder)
         self._members: list[Member] = []
+        self._present: list[Readings] = []  # of the members that run now
         if not settings.no_host_training:
             self._members.append(self._host())
         if settings.device:
@@ -77,6 +83,19 @@ class Agent:
         for task in members:
             task.result()
 
+    def readings(self) -> Iterable[Reading]:
+        """How its members and its boards are."""
+        for tell in self._present:
+            yield from tell()
+
+    @contextlib.contextmanager
+    def _telling(self, readings: Readings) -> Iterator[None]:
+        self._present.append(readings)
+        try:
+            yield
+        finally:
+            self._present.remove(readings)
+
     def _host(self) -> Member:
         thread, engine = WorkThread(), self._settings.engine
         preparation = Preparation(
@@ -93,7 +112,8 @@ class Agent:
 
         async def run(leave: asyncio.Event) -> None:
             member = Membership(self._settings, self._settings.name, able, preparation)
-            await member.run(leave.wait())
+            with self._telling(member.readings):
+                await member.run(leave.wait())
 
         return run
 
@@ -112,9 +132,16 @@ class Agent:
             for choice in choices
         ]
         return [
-            BoardMember(settings, choice, number, data, thread, board).run
+            self._board(BoardMember(settings, choice, number, data, thread, board))
             for number, (choice, board) in enumerate(zip(choices, boards, strict=True), start=1)
         ]
+
+    def _board(self, member: BoardMember) -> Member:
+        async def run(leave: asyncio.Event) -> None:
+            with self._telling(member.readings):
+                await member.run(leave)
+
+        return run
 
 
 def engine_used(engine: str) -> str:

@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import glob
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import TypeVar
 
 import tinyfleet
@@ -28,6 +28,7 @@ from mcu_bridge.device import Device, DeviceIdentity
 from tinyfleet.errors import Refused, TinyFleetError, Unreachable
 from tinyfleet.logs import fields
 from tinyfleet.model.spec import ModelSpec
+from tinyfleet.readings import Reading
 from tinyfleet.v1 import coordinator_pb2
 
 RETRY_PAUSES_S = (0.1, 1.0, 3.0)  # our choice: a USB port takes a second or two to come back
@@ -101,6 +102,7 @@ class Board:
         self._using = asyncio.Lock()
         self._device: Device | None = None
         self._port = ""
+        self._link_errors = self._failures = 0
         self._identity: DeviceIdentity | None = None
 
     @property
@@ -108,6 +110,12 @@ class Board:
         """Who the board is; it must have been found."""
         assert self._identity is not None  # noqa: S101 - `find` has returned
         return self._identity
+
+    def reading(self) -> Reading:
+        """How the board is; link_errors: frames that were spoiled or sent again, so far."""
+        errors = self._link_errors + (_link_errors(self._device) if self._device else 0)
+        values = {"link_errors": errors, "failures": self._failures}
+        return self._reachability.reading(f"board {self._url}", "age_s", values)
 
     async def find(self) -> None:
         """Return once the board answers; until then look for it.
@@ -173,6 +181,7 @@ class Board:
         """Let go of the line, if it is open."""
         device, self._device = self._device, None
         if device is not None:
+            self._link_errors += _link_errors(device)
             self._ports.give_back(self._port)
             await _close(device)
 
@@ -184,6 +193,7 @@ class Board:
                 raise Unreachable(str(error)) from None
             return await work(device)
         except (Unreachable, BoardGone):
+            self._failures += 1
             await self.close()
             raise
 
@@ -241,6 +251,10 @@ async def _close(device: Device) -> None:
             await device.close()
 
 
+def _link_errors(device: Device) -> int:
+    return device.link.counters.repeated + device.link.received.spoiled
+
+
 def _offer(who: DeviceIdentity) -> tuple[str, int, int]:
     """What of a board the fleet was told."""
     return who.board, who.memory_bytes, who.clock_hz
@@ -265,6 +279,13 @@ class BoardMember:
         self._data = data
         self._thread = thread
         self._board = board
+        self._member: Membership | None = None
+
+    def readings(self) -> Iterable[Reading]:
+        """How the board is, and the member that attends for it while it is there."""
+        yield self._board.reading()
+        if self._member is not None:
+            yield from self._member.readings()
 
     async def run(self, leave: asyncio.Event) -> None:
         """Take part whenever the board is there, until `leave` is set or an error ends it.
@@ -286,8 +307,11 @@ class BoardMember:
         self._board.joins()
         preparation = Preparation(self._source_of(), self._trainer, self._thread)
         able = board_capabilities(who, [] if self._choice.on_sensor else self._data.tasks_served)
-        member = Membership(self._settings, name, able, preparation)
-        await member.run(self._until_gone(leave))
+        self._member = Membership(self._settings, name, able, preparation)
+        try:
+            await self._member.run(self._until_gone(leave))
+        finally:
+            self._member = None
 
     def _source_of(self) -> SourceOf:
         if self._choice.on_sensor:

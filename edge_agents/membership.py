@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import uuid
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, Iterable, Sequence
 from contextvars import ContextVar
 from typing import Any
 
@@ -16,6 +16,7 @@ from edge_agents.settings import AgentSettings
 from edge_agents.telemetry import FleetTelemetry
 from edge_agents.work import Prepare, Work
 from tinyfleet.logs import fields
+from tinyfleet.readings import Reading
 from tinyfleet.v1 import coordinator_pb2
 
 MEMBER: ContextVar[str] = ContextVar("member", default="")
@@ -34,6 +35,7 @@ class Membership:
         capabilities: coordinator_pb2.Capabilities,
         prepare: Prepare,
     ) -> None:
+        self._name = name
         self._drain_s = settings.drain_s
         self._telemetry = FleetTelemetry(name)
         self._delivery = Delivery(settings.reconnect_s)
@@ -65,6 +67,11 @@ class Membership:
 
     async def _decline(self, assignment_id: str, reason: str, permanent: bool) -> None:
         await self._attendance.decline(assignment_id, reason, permanent)
+
+    def readings(self) -> Iterable[Reading]:
+        """How the member stands with the coordinator, and how long its round has been training."""
+        values = {"round_age_s": self._work.round_age_s, "in_hand": len(self._work.in_hand())}
+        yield self._attendance.reading(f"member {self._name}", values)
 
     def in_hand(self) -> Sequence[str]:
         """What the hello names; see `edge_agents.session.Member`."""

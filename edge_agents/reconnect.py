@@ -10,12 +10,15 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
 from tinyfleet.logs import fields
+from tinyfleet.readings import Level, Reading
 
 FIRST_PAUSE_S = 0.1  # our choice: a service that restarts is back within a second
+
+LONG_AWAY_S = 30.0  # our choice: a restart takes less, and what takes longer is an error
 
 
 @dataclass(frozen=True)
@@ -81,6 +84,16 @@ class Reachability:
                 f"{phrase}, trying again", extra=fields(address=address, reason=reason)
             )
         self._reached, self._reason = False, reason
+
+    def reading(self, about: str, age: str, values: Mapping[str, object]) -> Reading:
+        """How the peer is. age: the name of one value more: how long that has been so, seconds."""
+        age_s = self._clock.now() - self._since
+        told = {age: age_s, **values}
+        if self._reached:
+            return Reading(about, Level.OK, f"{self._peer} reached", told)
+        level = Level.WARN if age_s < LONG_AWAY_S else Level.ERROR
+        reason = f": {self._reason}" if self._reason else ""
+        return Reading(about, level, f"no {self._peer}, trying again{reason}", told)
 
     @property
     def missing_s(self) -> float:

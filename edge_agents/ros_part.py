@@ -9,10 +9,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+from collections.abc import Iterable
 
 from edge_agents.agent import Agent
 from edge_agents.membership import NameMember
 from edge_agents.settings import AgentSettings, completed
+from tinyfleet.readings import Reading
 from tinyfleet.ros.lifecycle import HostedNode
 
 
@@ -24,8 +26,12 @@ class AgentPart:
         self._agent: Agent | None = None
         self._leave = asyncio.Event()
         self._running: asyncio.Task[None] | None = None
+        node.add_readings(self._readings)
         for handler in logging.getLogger().handlers:
             handler.addFilter(NameMember())
+
+    def _readings(self) -> Iterable[Reading]:
+        return self._agent.readings() if self._agent is not None else ()
 
     async def configure(self, settings: AgentSettings) -> None:
         complete = completed(settings, os.environ)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -19,6 +19,7 @@ import grpc
 from edge_agents.channel import Lost, lost_calls, open_channel
 from edge_agents.reconnect import Backoff, Clock, Reachability
 from tinyfleet.errors import InvalidInput, TinyFleetError
+from tinyfleet.readings import Reading
 from tinyfleet.v1 import coordinator_pb2, coordinator_pb2_grpc
 
 MAX_IN_HAND = 64  # the contract's bound on a hello, coordinator.proto
@@ -113,6 +114,10 @@ class Attendance:
                     f"no coordinator at {self._address} for {self._give_up_s:g} s: {reason}"
                 )
             await self._backoff.pause()
+
+    def reading(self, about: str, values: Mapping[str, object]) -> Reading:
+        """How the stream is: `stream_age_s`, or how long there has been none, and `values`."""
+        return self._reachability.reading(about, "stream_age_s", values)
 
     async def decline(self, assignment_id: str, reason: str, permanent: bool) -> None:
         """Tell the coordinator that an assignment cannot be done.

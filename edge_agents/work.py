@@ -101,6 +101,7 @@ class Work:
         self._waiting: OrderedDict[str, Arrival] = OrderedDict()
         self._overflow: deque[coordinator_pb2.Assignment] = deque(maxlen=MAX_WAITING)
         self._current = ""
+        self._began = 0.0
         self._withdrawn = False
         self._deadline: asyncio.Timeout | None = None
         self._closed = False
@@ -112,6 +113,11 @@ class Work:
         """Ids of what is in training, without a receipt, or waiting."""
         current = [self._current] if self._current and not self._withdrawn else []
         return [*current, *self._delivery.unsettled, *self._waiting]
+
+    @property
+    def round_age_s(self) -> float:
+        """For how long the assignment in training has been in training, seconds; 0 without one."""
+        return self._clock.now() - self._began if self._current else 0.0
 
     def welcome(self) -> None:
         """A new stream begins, on which nothing was said yet."""
@@ -177,6 +183,7 @@ class Work:
     async def _do(self, arrival: Arrival) -> None:
         assignment = arrival.message
         self._current, self._withdrawn = assignment.assignment_id, False
+        self._began = self._clock.now()
         self._rested.clear()
         try:
             update, upload = await self._update(arrival)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
@@ -22,6 +22,7 @@ from tinyfleet.errors import InvalidInput
 from tinyfleet.exchange import Exchange
 from tinyfleet.logs import fields
 from tinyfleet.model.spec import Parameters
+from tinyfleet.readings import Level, Reading
 from tinyfleet.run import RunSpec
 from tinyfleet.strategies.server import ServerState
 from tinyfleet.telemetry import Telemetry
@@ -121,8 +122,10 @@ class Keeper:
         self._on_storage: Callable[[bool], None] = lambda _: None
 
     async def start(self) -> None:
-        """Load the runs that have not ended."""
+        """Load the runs that have not ended and are not here yet."""
         for run_id in await self._commits.run(self._journal.run_ids, False):
+            if run_id in self._runs:
+                continue
             run = await self._find(run_id)
             log.info("run restored", extra=fields(run=run_id, version=run.ledger.version))
 
@@ -216,6 +219,22 @@ class Keeper:
                 f"version {version} of run {run_id} is not kept: ask for 0 or {ledger.version}"
             )
         return Model(ledger.run, version, parameters)
+
+    async def newest_run(self) -> str:
+        """The newest run that goes on, else the newest that has ended; raises NotFound."""
+        for ended in (False, True):
+            if run_ids := await self._commits.run(self._journal.run_ids, ended):
+                return run_ids[-1]
+        raise NotFound("there is no run yet: start one")
+
+    def readings(self) -> Iterable[Reading]:
+        """How the journal and the runs are."""
+        problem = self._storage_problem
+        yield Reading("storage", Level.ERROR if problem else Level.OK, problem or "ok")
+        going = [run for run in self._runs.values() if not run.ledger.ended]
+        updates = sum(run.ledger.totals.updates for run in going)
+        values = {"open_runs": len(going), "updates": updates, "refused": self._measured.refused}
+        yield Reading("runs", values=values)
 
     async def exchange(self, run_id: str) -> Exchange:
         """What travels in a run. Raises NotFound when there is none of that id."""

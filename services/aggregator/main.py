@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from services.aggregator.adapters.memory import MemoryJournal
+from services.aggregator.checkpoints import write_newest
 from services.aggregator.keeper import Keeper, SnapshotPolicy
 from services.aggregator.ports import Journal
 from services.aggregator.servicer import AggregatorServicer
@@ -26,7 +27,7 @@ def node() -> None:
     """Entry point of `tinyfleet-aggregator-node`; needs rclpy."""
     from services.hosting.ros import host
 
-    host("aggregator", AggregatorSettings, build)
+    host("aggregator", AggregatorSettings, build, has_models=True)
 
 
 def build(settings: AggregatorSettings) -> server.Service:
@@ -49,6 +50,8 @@ def build(settings: AggregatorSettings) -> server.Service:
         close=close,
         drain=servicer.drain,
         report_health=keeper.report_storage_to,
+        readings=keeper.readings,
+        checkpoint=lambda: write_newest(keeper, settings.state / "checkpoints"),
     )
 
 

@@ -31,6 +31,7 @@ from services.coordinator.ports import (
     StoredAgent,
     SystemClock,
 )
+from services.coordinator.readings import readings_of
 from services.coordinator.runs import ActiveRun, RunRecord, RunStatus
 from services.coordinator.watching import Watchers
 from services.coordinator.work import (
@@ -48,6 +49,7 @@ from services.coordinator.work import (
 from services.hosting.errors import Conflict, NotFound, NotReady
 from tinyfleet.errors import InvalidInput
 from tinyfleet.logs import fields
+from tinyfleet.readings import Reading
 from tinyfleet.run import RunSpec
 from tinyfleet.telemetry import Telemetry
 
@@ -110,7 +112,10 @@ class Coordinator:
         self._load(store)
 
     async def start(self) -> None:
-        """Begin to follow the runs that have not ended."""
+        """Begin to follow the runs that have not ended; after `drain`, take agents again."""
+        self._is_draining = False
+        if self._tasks:
+            return
         for forever in (self._tick, self._archive.save_forever, self._store_agents_forever):
             self._tasks.append(asyncio.create_task(forever()))
         for run_id, run in self._core.runs.items():
@@ -120,7 +125,10 @@ class Coordinator:
                 self._follower.follow(run_id, self._records[run_id].spec)
 
     async def drain(self) -> None:
-        """End all open streams, so that the server need not wait for them."""
+        """End all open streams, so that the server need not wait for them, and take none.
+
+        Runs are followed until `close`, so that nothing is missed if `start` comes again.
+        """
         self._is_draining = True
         for session in list(self._sessions.values()):
             session.close("the coordinator stops", replaced=False)
@@ -202,6 +210,10 @@ class Coordinator:
         known = self._core.fleet.agents.values()
         chosen = [agent for agent in known if agent.session is not None or not attached_only]
         return [self._agent_state(agent) for agent in sorted(chosen, key=lambda a: a.name)]
+
+    def readings(self) -> Iterable[Reading]:
+        """How the fleet and the runs are."""
+        return readings_of(self._core, self._clock.steady())
 
     # For agents
 

@@ -66,6 +66,7 @@ def build(settings: CoordinatorSettings) -> server.Service:
         start=coordinator.start,
         drain=coordinator.drain,
         close=close,
+        readings=coordinator.readings,
     )
 
 

@@ -27,6 +27,7 @@ from services.hosting.settings import ServiceSettings
 from tinyfleet.config import Sources, check_listen_address, load_settings
 from tinyfleet.errors import InvalidInput, TinyFleetError
 from tinyfleet.logs import configure_logs, fields
+from tinyfleet.readings import Readings, no_readings
 
 EXIT_INVALID = 2
 EXIT_UNAVAILABLE = 3
@@ -55,7 +56,10 @@ class Service:
     names: full names of its gRPC services, for health and reflection. register: adds its servicers
     to a server. start: runs once the server listens. close: runs after the server has drained.
     drain: runs before that, and ends the streams that would otherwise stay open.
-    report_health: is given a function that takes whether the service can do its work.
+    report_health: is given a function that takes whether the service can do its work. readings:
+    what it tells of itself. checkpoint: writes its newest model to a file, if it has models.
+
+    `start` may come again after `drain`, and then goes on with what is there.
     """
 
     names: Sequence[str]
@@ -64,6 +68,8 @@ class Service:
     close: Callable[[], Awaitable[None]]
     drain: Callable[[], Awaitable[None]] = _nothing
     report_health: Callable[[Callable[[bool], None]], None] = _no_health
+    readings: Readings = no_readings
+    checkpoint: Callable[[], Awaitable[Path]] | None = None
 
 
 def main(

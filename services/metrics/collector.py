@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
@@ -28,6 +28,7 @@ from services.metrics.ports import PRUNE_STEP, MetricsStore
 from services.metrics.watchers import Watchers
 from tinyfleet.errors import InvalidInput
 from tinyfleet.logs import fields
+from tinyfleet.readings import Level, Reading
 
 READERS = 2  # our choice: a slow question must not hold up the next one
 MAX_WAITING_SAMPLES = 200_000  # about 50 MB; beyond that callers are told to come back
@@ -77,12 +78,14 @@ class Collector:
         self._waiting = 0
         self._committing: asyncio.Task[None] | None = None
         self._pruning: asyncio.Task[None] | None = None
+        self._is_failing = False
         self._tell_health: Callable[[bool], None] = lambda _: None
         self.watchers = Watchers()
 
     def start(self) -> None:
-        """Begin to prune in the background."""
-        self._pruning = self._loop.create_task(self._prune_forever())
+        """Begin to prune in the background, unless that goes on already."""
+        if self._pruning is None:
+            self._pruning = self._loop.create_task(self._prune_forever())
 
     async def report(self, batch: Batch) -> None:
         """Return when the batch is on disk, now or since an earlier call with its request id.
@@ -131,6 +134,16 @@ class Collector:
         """End the streams of all watchers, once they have had what waits for them."""
         self.watchers.end()
 
+    def readings(self) -> Iterable[Reading]:
+        """How the store is, and how many samples wait for it."""
+        values = {"waiting_samples": self._waiting, "watchers": len(self.watchers)}
+        if self._is_failing:
+            yield Reading(
+                "storage", Level.ERROR, "samples are not stored; the log says why", values
+            )
+        else:
+            yield Reading("storage", values=values)
+
     async def close(self) -> None:
         """Finish what was reported, then close the store."""
         if self._pruning is not None:
@@ -167,6 +180,7 @@ class Collector:
                 if new:
                     self.watchers.offer(batch.samples)
             group.stored.set_result(None)
+            self._is_failing = False
             self._tell_health(True)
         finally:
             self._waiting -= sum(len(batch.samples) for batch in group.batches)
@@ -175,6 +189,7 @@ class Collector:
         if not isinstance(error, StorageFailed):
             log.error("unexpected error", exc_info=error)
             error = StorageFailed("cannot store samples; the service's log has the details")
+        self._is_failing = True
         self._tell_health(False)
         log.warning("samples not stored", extra=fields(batches=len(group.batches), reason=error))
         group.stored.set_exception(error)

@@ -49,6 +49,7 @@ def build(settings: MetricsSettings) -> Service:
         close=collector.close,
         drain=collector.end_watches,
         report_health=collector.tell_health,
+        readings=collector.readings,
     )
 
 

@@ -56,6 +56,9 @@ class Watchers:
         self._capacity = capacity
         self._all: set[Watcher] = set()
 
+    def __len__(self) -> int:
+        return len(self._all)
+
     def add(self, which: Filter) -> Watcher:
         """A new follower; raises NotReady when there are too many."""
         if len(self._all) >= MAX_WATCHERS:

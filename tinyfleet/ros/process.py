@@ -55,7 +55,7 @@ def run_node(
 
 def _read_arguments(program: str, settings: type[Any]) -> None:
     """Initialise rclpy with the command line; `--help` prints the parameters and exits with 0."""
-    others = remove_ros_args(sys.argv)[1:]
+    others = _of_ros(lambda: remove_ros_args(sys.argv))[1:]
     if others and others[0] in {"-h", "--help"}:
         print(_help(program, settings))  # noqa: T201 - what was asked for
         sys.exit(0)
@@ -64,10 +64,15 @@ def _read_arguments(program: str, settings: type[Any]) -> None:
             f"unknown argument '{one_line(others[0])}': settings are ROS parameters, "
             f"e.g. --ros-args -p log_level:=debug; see {program} --help"
         )
+    _of_ros(lambda: rclpy.init(args=sys.argv, signal_handler_options=SignalHandlerOptions.NO))
+
+
+def _of_ros(call: Callable[[], Any]) -> Any:
+    """What rclpy's call gives; its complaint about our arguments as one line, without its files."""
     try:
-        rclpy.init(args=sys.argv, signal_handler_options=SignalHandlerOptions.NO)
+        return call()
     except Exception as error:  # noqa: BLE001 - its kinds differ between releases of rclpy
-        reason = " ".join(str(error).split())
+        reason = " ".join(str(error).split()).partition(", at /")[0]
         raise InvalidInput(f"ROS refuses the arguments: {reason[:300]}") from None
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 
 import numpy as np
 
@@ -20,6 +21,8 @@ from mcu_bridge.errors import (
     Status,
     WrongVersion,
 )
+from mcu_bridge.link.frame import ReaderCounters
+from mcu_bridge.link.link import LinkCounters
 from tinyfleet.codec.selected import encode_selected
 from tinyfleet.exchange import Exchange
 from tinyfleet.learner import Samples, Trained, make_learner
@@ -100,6 +103,7 @@ class FakeDevice:
     def __init__(self, bench: Bench) -> None:
         self.identity = bench.who
         self.busy_seconds = 0.0
+        self.link = SimpleNamespace(counters=LinkCounters(), received=ReaderCounters())
         self._bench = bench
         self._spec: ModelSpec | None = None
         self._gradient = False

@@ -13,6 +13,7 @@ from edge_agents.trainers.mcu import BoardGone
 from mcu_bridge.errors import DeviceRefused, Status
 from tinyfleet.errors import Unreachable
 from tinyfleet.learner.targets import TARGETS
+from tinyfleet.readings import Level
 
 URL = "pty:///dev/board"
 
@@ -50,6 +51,26 @@ async def test_board_that_works_is_connected_to_once() -> None:
     assert (bench.opened, bench.closed) == ([URL], 0)
     await board.close()
     assert bench.closed == 1
+
+
+async def test_reading_counts_link_errors_over_all_connections_and_tells_of_absence() -> None:
+    bench = Bench(fail_at={1: "silent"})
+    board = board_on(bench)
+    assert board.reading().level is Level.WARN
+    await board.find()
+
+    async def spoil(device) -> None:
+        device.link.counters.repeated += 1
+        device.link.received.corrupt += 1
+        await device.counters()
+
+    await board.use(spoil)
+    board.joins()
+    reading = board.reading()
+    assert (reading.about, reading.level) == (f"board {URL}", Level.OK)
+    assert (reading.values["link_errors"], reading.values["failures"]) == (4, 1)
+    await board.close()
+    assert board.reading().values["link_errors"] == 4
 
 
 @pytest.mark.parametrize("failure", ["unplugged", "silent", "restarted"])

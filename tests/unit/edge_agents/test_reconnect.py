@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_agents.reconnect import Backoff, Clock, Reachability
+from edge_agents.reconnect import LONG_AWAY_S, Backoff, Clock, Reachability
+from tinyfleet.readings import Level
 
 
 def clock_drawing(draw: float) -> Clock:
@@ -80,3 +81,20 @@ def test_outage_is_counted_from_its_beginning() -> None:
     now[0] = 111.5
     peer.lost("a:1", "refused")
     assert peer.missing_s == pytest.approx(1.5)
+
+
+def test_reading_turns_from_warning_to_error_when_the_peer_stays_away() -> None:
+    now = [0.0]
+    peer = Reachability("coordinator", logging.getLogger("x"), Clock(now=lambda: now[0]))
+    peer.lost("a:1", "refused")
+    now[0] = LONG_AWAY_S - 1.0
+    reading = peer.reading("member pi", "stream_age_s", {"in_hand": 2})
+    assert (reading.about, reading.level) == ("member pi", Level.WARN)
+    assert reading.message == "no coordinator, trying again: refused"
+    now[0] = LONG_AWAY_S
+    assert peer.reading("member pi", "stream_age_s", {}).level is Level.ERROR
+    peer.reached("a:1")
+    now[0] += 2.5
+    reading = peer.reading("member pi", "stream_age_s", {"in_hand": 2})
+    assert (reading.level, reading.message) == (Level.OK, "coordinator reached")
+    assert reading.values == {"stream_age_s": 2.5, "in_hand": 2}

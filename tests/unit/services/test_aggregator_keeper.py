@@ -8,14 +8,17 @@ import pytest
 
 from services.aggregator.adapters.memory import MemoryJournal
 from services.aggregator.adapters.sql import open_journal
+from services.aggregator.checkpoints import write_newest
 from services.aggregator.core import Submission, Totals
 from services.aggregator.group_commit import Receipt
 from services.aggregator.keeper import Keeper, SnapshotPolicy
 from services.hosting.errors import Conflict, NotFound, NotReady, StorageFailed
+from tinyfleet.checkpoint import load_checkpoint
 from tinyfleet.codec.dense import encode_dense
 from tinyfleet.errors import InvalidInput
 from tinyfleet.model.layers import Dense
 from tinyfleet.model.spec import ModelSpec
+from tinyfleet.readings import Level
 from tinyfleet.run import RunSpec
 from tinyfleet.strategies import Update
 from tinyfleet.strategies.server import initial_state, next_state
@@ -539,3 +542,48 @@ async def test_nothing_acknowledged_is_lost_wherever_it_dies(at, after):
     model = await latest(keeper)
     assert (model.version, model.parameters.tobytes()) == (10, expected_after(10).tobytes())
     await keeper.close()
+
+
+async def test_started_again_it_loads_nothing_twice(keeper, caplog):
+    caplog.set_level("INFO")
+    await keeper.start()
+    assert "run restored" not in caplog.text
+    assert await status(submit(keeper, 0)) is Receipt.ACCEPTED
+
+
+async def test_readings_tell_of_the_journal_and_of_what_was_taken(keeper, journal):
+    storage, runs = keeper.readings()
+    assert (storage.level, runs.values) == (
+        Level.OK,
+        {"open_runs": 1, "updates": 0, "refused": 0},
+    )
+    journal.failing = True
+    assert await status(submit(keeper, 0)) is Receipt.RETRY
+    storage, _ = keeper.readings()
+    assert storage.level is Level.ERROR
+    assert "disk is full" in storage.message
+
+
+async def test_checkpoint_is_of_the_newest_run_that_goes_on_else_of_the_newest(keeper, tmp_path):
+    await keeper.open_run("b", a_run(rounds=3))
+    await asyncio.gather(submit(keeper, 0, 0, run_id="b"), submit(keeper, 0, 1, run_id="b"))
+    path = await write_newest(keeper, tmp_path / "new" / "folder")
+    assert path.name == "b-1.tinyfleet"
+    saved, model = load_checkpoint(path), await keeper.model("b", None)
+    assert (saved.run_id, saved.version, saved.run) == ("b", 1, model.run)
+    assert np.array_equal(saved.parameters, model.parameters)
+    await keeper.end_run("b")
+    assert (await write_newest(keeper, tmp_path)).name == "a-0.tinyfleet"
+    await keeper.end_run("a")
+    assert (await write_newest(keeper, tmp_path)).name == "b-1.tinyfleet"
+
+
+async def test_checkpoint_without_a_run_or_a_folder_says_so(journal, tmp_path):
+    empty = Keeper(journal, SELDOM, NoTelemetry())
+    with pytest.raises(NotFound, match="there is no run yet"):
+        await write_newest(empty, tmp_path)
+    await empty.open_run("a", a_run())
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InvalidInput, match="cannot make folder"):
+        await write_newest(empty, tmp_path / "file" / "folder")
+    await empty.close()

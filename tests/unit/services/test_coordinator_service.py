@@ -24,6 +24,7 @@ from services.coordinator.runs import RunRecord, RunStatus
 from services.coordinator.work import Assignment, ClosedRound, ModelChange, RoundWork, Totals
 from services.hosting.errors import Conflict, NotFound, NotReady, StorageFailed
 from tinyfleet.errors import InvalidInput
+from tinyfleet.readings import Level
 from tinyfleet.run import make_run
 from tinyfleet.tasks import make_task
 from tinyfleet.wire import run_to_message
@@ -326,6 +327,40 @@ async def test_attaching_while_it_stops_is_told_so():
         first = world.attach("a")
         await world.coordinator.drain()
         assert first.said[-1] == world.attach("b").said[-1] == "the coordinator stops"
+
+
+async def test_started_again_after_a_drain_it_takes_agents_and_goes_on_with_its_runs():
+    async with World() as world:
+        record = await world.coordinator.create_run("one", spec_bytes())
+        await world.coordinator.drain()
+        await world.coordinator.start()
+        agent = world.attach("a")
+        world.aggregator.changes.put_nowait(ModelChange(0, whole=True))
+        await world.until(lambda: any(record.run_id in said for said in agent.said))
+        assert world.aggregator.opened == [record.run_id]
+
+
+async def test_readings_tell_of_agents_rounds_and_what_is_waited_for():
+    async with World() as world:
+        assert {one.about: one.level for one in world.coordinator.readings()} == {
+            "fleet": Level.OK,
+            "runs": Level.OK,
+        }
+        record = await world.coordinator.create_run("one", spec_bytes())
+        fleet, runs = world.coordinator.readings()
+        assert (fleet.level, fleet.message) == (
+            Level.WARN,
+            "runs go on and no agent is attached",
+        )
+        world.attach("a")
+        world.aggregator.changes.put_nowait(ModelChange(0, whole=True))
+        await world.until(lambda: next(iter(world.coordinator.readings())).values["busy_agents"])
+        fleet, runs = world.coordinator.readings()
+        assert (fleet.level, fleet.message) == (Level.OK, "1 agents attached")
+        assert runs.values["active_runs"] == 1
+        assert 0.0 <= runs.values["round_age_s"] < 60.0
+        world.coordinator.aggregator_lost(record.run_id, "connection refused")
+        assert [one.level for one in world.coordinator.readings()][1] is Level.WARN
 
 
 class SlowStore(MemoryStore):

@@ -13,6 +13,7 @@ from tinyfleet.errors import InvalidInput, TinyFleetError
 
 # Errors of the command and of libraries that need a display or a device: no service raises them.
 OF_PROGRAMS = ("tinyfleet.cli", "tinyfleet.learner")
+NOT_LOADED = ("tinyfleet.cli", "tinyfleet.ros.", "services.hosting.ros")  # ROS is not in .venv
 
 
 def all_errors():
@@ -21,7 +22,7 @@ def all_errors():
         for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
             is_run = module.name.endswith("__main__") or ".migrations." in module.name
             is_native = module.name.rpartition(".")[2] == "_native"  # a library for ctypes
-            if not (is_run or is_native or module.name.startswith("tinyfleet.cli")):
+            if not (is_run or is_native or module.name.startswith(NOT_LOADED)):
                 importlib.import_module(module.name)
     found, waiting = set(), [TinyFleetError]
     while waiting:

@@ -13,6 +13,7 @@ from services.metrics.core import NANOSECONDS, Batch, Filter, Sample
 from services.metrics.ports import PRUNE_STEP
 from services.metrics.watchers import MAX_WATCHERS, Watchers
 from tinyfleet.errors import InvalidInput
+from tinyfleet.readings import Level
 
 NOW = 1_700_000_000 * NANOSECONDS
 DAY = 86_400 * NANOSECONDS
@@ -199,6 +200,18 @@ async def test_pruning_is_tried_again_after_a_failure(store, clock, caplog, monk
         await again.wait()
     await collector.close()
     assert "old samples not deleted" in caplog.text
+
+
+async def test_readings_tell_of_a_store_that_fails(collector: Collector, store: GatedStore) -> None:
+    (storage,) = collector.readings()
+    assert (storage.level, storage.values) == (Level.OK, {"waiting_samples": 0, "watchers": 0})
+    store.failure = StorageFailed("disk full")
+    with pytest.raises(StorageFailed):
+        await report(collector, "a")
+    assert [one.level for one in collector.readings()] == [Level.ERROR]
+    store.failure = None
+    await report(collector, "a")
+    assert [one.level for one in collector.readings()] == [Level.OK]
 
 
 class TestWatchers:
