@@ -7,34 +7,20 @@ network, do not see each other.
 from __future__ import annotations
 
 import os
-import signal
-import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-DOMAINS = range(20, 102)
-# Before rclpy is imported by any test: it reads them once.
+sys.path.insert(0, str(Path(__file__).parent))
+from domains import claim_domain
+
+# Before anything imports rclpy: it reads them once.
 os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
-os.environ["ROS_DOMAIN_ID"] = str(DOMAINS[os.getpid() % len(DOMAINS)])
+os.environ["ROS_DOMAIN_ID"] = str(claim_domain())
 
-import rclpy  # noqa: E402
-from lifecycle_msgs.msg import Transition  # noqa: E402
-from lifecycle_msgs.srv import ChangeState, GetState  # noqa: E402
-from rclpy.executors import SingleThreadedExecutor  # noqa: E402
-from rclpy.signals import SignalHandlerOptions  # noqa: E402
-
-MODULES = {
-    "coordinator": "services.coordinator.node",
-    "aggregator": "services.aggregator.node",
-    "metrics": "services.metrics.node",
-    "agent": "edge_agents.ros",
-}
-PATIENCE_S = 30.0
+from nodes import NodeFleet, NodeProcess, Observer
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -42,89 +28,16 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("filterwarnings", "ignore:module 'sre_:DeprecationWarning")
 
 
-class Observer:
-    """A node of the test that spins only while it waits."""
-
-    def __init__(self, domain: int | None = None) -> None:
-        self.context = rclpy.Context()
-        rclpy.init(
-            context=self.context,
-            domain_id=domain,
-            signal_handler_options=SignalHandlerOptions.NO,
-        )
-        self.node = rclpy.create_node("observer", context=self.context)
-        self._executor = SingleThreadedExecutor(context=self.context)
-        self._executor.add_node(self.node)
-        self._clients: dict[str, Any] = {}
-
-    def close(self) -> None:
-        self._executor.shutdown()
-        self.node.destroy_node()
-        self.context.try_shutdown()
-
-    def until(self, condition: Callable[[], Any], what: str = "", timeout_s: float = PATIENCE_S):
-        """What the condition gives, once it is true."""
-        end = time.monotonic() + timeout_s
-        while not (found := condition()):
-            assert time.monotonic() < end, f"timed out waiting for {what or condition}"
-            self._executor.spin_once(timeout_sec=0.05)
-        return found
-
-    def call(
-        self, kind: type, name: str, request: Any = None, timeout_s: float = PATIENCE_S
-    ) -> Any:
-        """The answer of a service."""
-        client = self._clients.get(name)
-        if client is None:
-            client = self._clients[name] = self.node.create_client(kind, name)
-        self.until(client.service_is_ready, f"service {name}", timeout_s)
-        answer = client.call_async(request or kind.Request())
-        self.until(answer.done, f"answer of {name}", timeout_s)
-        return answer.result()
-
-    def collect(self, kind: type, topic: str, qos: Any = 10) -> list[Any]:
-        """A list that what is published on the topic is added to."""
-        heard: list[Any] = []
-        self.node.create_subscription(kind, topic, heard.append, qos)
-        return heard
-
-    def state(self, node: str) -> str:
-        return self.call(GetState, f"{node}/get_state").current_state.label
-
-    def change(self, node: str, transition: str, timeout_s: float = PATIENCE_S) -> bool:
-        """Ask for a transition by its name in lifecycle_msgs, e.g. "configure"."""
-        number = getattr(Transition, f"TRANSITION_{transition.upper()}")
-        request = ChangeState.Request(transition=Transition(id=number))
-        return self.call(ChangeState, f"{node}/change_state", request, timeout_s).success
+@pytest.fixture
+def another_domain() -> int:
+    """A domain that is not that of the test run."""
+    return claim_domain()
 
 
-class NodeProcess:
-    """One of our nodes in a process of its own."""
-
-    def __init__(self, which: str, log: Path, arguments: list[str], **environment: str) -> None:
-        self.log = log
-        with log.open("wb") as file:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", MODULES[which], "--ros-args", *arguments],
-                cwd=log.parent,
-                stdout=file,
-                stderr=subprocess.STDOUT,
-                env={**os.environ, "ROS_LOG_DIR": str(log.parent / "ros"), **environment},
-            )
-
-    def printed(self) -> str:
-        return self.log.read_text(encoding="utf-8", errors="replace")
-
-    def stop(self, number: int = signal.SIGINT, timeout_s: float = PATIENCE_S) -> int:
-        """Send the signal; the exit code."""
-        if self.process.poll() is None:
-            self.process.send_signal(number)
-        try:
-            return self.process.wait(timeout_s)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
-            raise
+@pytest.fixture
+def fleet_of(start: Callable[..., NodeProcess], tmp_path: Path) -> Callable[..., NodeFleet]:
+    """fleet_of(namespace="/site", agents=2) starts a whole fleet of nodes, active."""
+    return lambda **options: NodeFleet(start, tmp_path, **options)
 
 
 @pytest.fixture
