@@ -7,14 +7,12 @@ one heap and given-back pages save 1.
 from __future__ import annotations
 
 import ctypes
-import importlib.util
 import os
-import sys
 from typing import Any
 
-# CPython's own SHA-2 (3.12 on; 3.11), without which hashlib needs OpenSSL.
+from tinyfleet.footprint import leave_out, leave_out_openssl
+
 _M_ARENA_MAX = -8  # malloc.h of glibc
-_OWN_SHA2 = ("_sha2", "_sha256")
 
 
 def trim_imports() -> None:
@@ -26,15 +24,8 @@ def trim_imports() -> None:
     """
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
-    if any(importlib.util.find_spec(module) for module in _OWN_SHA2):
-        _hide("_ssl", "_hashlib")
-    _hide("_bz2", "_lzma")
-
-
-def _hide(*modules: str) -> None:
-    """Let importing them fail, as where they are missing; whoever imports these allows for that."""
-    for module in modules:
-        sys.modules.setdefault(module, None)  # type: ignore[arg-type]
+    leave_out_openssl()
+    leave_out("_bz2", "_lzma")
 
 
 def share_one_heap() -> None:

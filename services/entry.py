@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 
+from tinyfleet.footprint import leave_out, leave_out_openssl
 from tinyfleet.presence import require, require_ros
 
 _NEEDS = ("sqlalchemy", "alembic", "grpc_health", "grpc_reflection")
@@ -46,6 +47,8 @@ def _run(name: str) -> None:
 
 
 def _run_node(name: str) -> None:
+    leave_out_openssl()
+    leave_out("pygments")  # 3 MB, to colour what Alembic's template engine has to say in a browser
     require(f"tinyfleet-{name}-node", _NEEDS, "the services need", _REMEDY)
     require_ros(f"tinyfleet-{name}-node")
     importlib.import_module(f"services.{name}.main").node()

@@ -23,11 +23,6 @@ os.environ["ROS_DOMAIN_ID"] = str(claim_domain())
 from nodes import NodeFleet, NodeProcess, Observer
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    """A parser that rclpy brings along is older than Python 3.11."""
-    config.addinivalue_line("filterwarnings", "ignore:module 'sre_:DeprecationWarning")
-
-
 @pytest.fixture
 def another_domain() -> int:
     """A domain that is not that of the test run."""

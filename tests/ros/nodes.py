@@ -19,6 +19,7 @@ from rclpy.signals import SignalHandlerOptions
 
 from tinyfleet.client import Fleet
 from tinyfleet.errors import Unreachable
+from tinyfleet.footprint import leave_out_ros_generators
 from tinyfleet.v1 import coordinator_pb2
 
 MODULES = {
@@ -30,6 +31,7 @@ MODULES = {
 FINISHED = coordinator_pb2.RUN_STATUS_FINISHED
 ENDED = (FINISHED, coordinator_pb2.RUN_STATUS_STOPPED, coordinator_pb2.RUN_STATUS_FAILED)
 PATIENCE_S = 30.0
+leave_out_ros_generators()  # older than Python 3.11: importing them warns
 
 
 class Observer:

@@ -20,6 +20,7 @@ from rclpy.utilities import remove_ros_args
 
 from tinyfleet.config import Settings
 from tinyfleet.errors import InvalidInput, TinyFleetError, one_line
+from tinyfleet.footprint import leave_out_ros_generators
 from tinyfleet.logs import configure_logs
 from tinyfleet.presence import EXIT_INVALID
 from tinyfleet.ros.lifecycle import Autostart, HostedNode, Part
@@ -39,6 +40,7 @@ def run_node(
 
     0 after a signal, 1 for a fault of ours, 2 for arguments that ROS or we cannot read.
     """
+    leave_out_ros_generators()
     try:
         _read_arguments(program, settings)
     except TinyFleetError as error:
