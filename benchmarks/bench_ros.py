@@ -7,10 +7,10 @@ makes. Exits with 1 when a bar is missed. MB are 2**20 bytes.
 
 The three services and one agent run as nodes of their own, in a ROS domain of their own. Memory is
 VmRSS: of services on a fresh state folder (`first`) and on one that is there (`again`), of the
-agent idle and after the run. Latency is the time from a call of `~/get_state` to its answer, at `--rate`
-calls a second: both ways through DDS and the caller's executor are in it, so that it is more than
-the time that a callback waits in the node's executor. `training` is while a run of `mlp_32` on sine
-goes on in the fleet. The bar of 10 ms is for an idle machine of two cores.
+agent idle and after the run. Latency is the time from a call of `~/get_state` to its answer, at
+`--rate` calls a second: both ways through DDS and the caller's executor are in it, so that it is
+more than the time that a callback waits in the node's executor. `training` is while a run of
+`mlp_32` on sine goes on in the fleet. The bar of 10 ms is for an idle machine of two cores.
 """
 
 from __future__ import annotations

@@ -28,6 +28,7 @@ MODULES = {
     "metrics": "services.metrics.node",
     "agent": "edge_agents.ros",
 }
+RUNNING = coordinator_pb2.RUN_STATUS_RUNNING
 FINISHED = coordinator_pb2.RUN_STATUS_FINISHED
 ENDED = (FINISHED, coordinator_pb2.RUN_STATUS_STOPPED, coordinator_pb2.RUN_STATUS_FAILED)
 PATIENCE_S = 30.0
@@ -72,13 +73,17 @@ class Observer:
         self, kind: type, name: str, request: Any = None, timeout_s: float = PATIENCE_S
     ) -> Any:
         """The answer of a service."""
+        answer = self.begin(kind, name, request, timeout_s)
+        self.until(answer.done, f"answer of {name}", timeout_s)
+        return answer.result()
+
+    def begin(self, kind, name: str, request=None, timeout_s: float = PATIENCE_S):
+        """A future of the answer; it comes while this observer waits for anything."""
         client = self._clients.get(name)
         if client is None:
             client = self._clients[name] = self.node.create_client(kind, name)
         self.until(client.service_is_ready, f"service {name}", timeout_s)
-        answer = client.call_async(request or kind.Request())
-        self.until(answer.done, f"answer of {name}", timeout_s)
-        return answer.result()
+        return client.call_async(request or kind.Request())
 
     def collect(self, kind: type, topic: str, qos: Any = 10) -> list[Any]:
         """A list that what is published on the topic is added to."""

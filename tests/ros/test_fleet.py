@@ -7,7 +7,9 @@ import time
 
 import pytest
 from diagnostic_msgs.msg import DiagnosticArray
-from nodes import FINISHED, Observer
+from lifecycle_msgs.msg import Transition
+from lifecycle_msgs.srv import ChangeState
+from nodes import FINISHED, RUNNING, Observer
 from std_srvs.srv import Trigger
 
 from tinyfleet.checkpoint import load_checkpoint
@@ -62,6 +64,22 @@ def test_nodes_that_are_paused_in_the_middle_of_a_run_lose_nothing(
     for node in reversed(fleet.nodes):
         assert node.stop() == 0
         assert "Traceback" not in node.printed()
+
+
+def test_a_pausing_agent_answers_meanwhile_and_delivers_what_it_trains(fleet_of, observer):
+    fleet = fleet_of(agents=1)
+    with Fleet(fleet.address) as client:
+        run_id = client.create_run(a_run(100, samples=1_000_000)).run_id
+        observer.until(lambda: client.get_run(run_id).status == RUNNING)
+        request = ChangeState.Request(transition=Transition(label="deactivate"))
+        answer = observer.begin(ChangeState, "/agent_1/change_state", request)
+        observer.until(lambda: observer.state("/agent_1") == "deactivating")
+        assert not answer.done()
+        observer.until(answer.done)
+        assert (answer.result().success, observer.state("/agent_1")) == (True, "inactive")
+        observer.until(lambda: client.get_run(run_id).rounds_done >= 1)
+        assert client.list_agents(attached_only=True) == []
+        client.stop_run(run_id)
 
 
 def test_a_service_that_was_cleaned_up_goes_on_from_its_disk(fleet_of, observer):

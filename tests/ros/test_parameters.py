@@ -150,7 +150,7 @@ def test_parameters_come_from_a_file(start, observer, tmp_path):
     path = tmp_path / "site.yaml"
     path.write_text(
         "/**:\n  ros__parameters:\n    drain_s: 2\n    state: here\n"
-        "/site/agent:\n  ros__parameters:\n    name: pi-7\n    device: ['tcp://a:1']\n",
+        "/**/agent:\n  ros__parameters:\n    name: pi-7\n    device: ['tcp://a:1']\n",
         encoding="utf-8",
     )
     start("agent", namespace="/site", arguments=("--params-file", str(path)))
