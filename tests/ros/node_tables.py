@@ -22,6 +22,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "ros.md"
 NODES = ("coordinator", "aggregator", "metrics", "agent")
 EVERY = "every"
+SETTLED_S = 1.0
 _TYPES = {1: "bool", 2: "integer", 3: "double", 4: "string", 8: "double array", 9: "string array"}
 _MAX_DOUBLE, _MAX_INTEGER = sys.float_info.max, 2**63 - 1
 
@@ -84,7 +85,17 @@ def replaced(page: str, texts: Mapping[str, str]) -> str:
 
 def table_of(observer: Any, name: str) -> NodeTable:
     """What the node `/name` has, by ROS's graph and its parameter services."""
-    return NodeTable(frozenset(_names(observer, name)), frozenset(_parameters(observer, name)))
+    parameters = frozenset(_parameters(observer, name))
+    return NodeTable(frozenset(_settled_names(observer, name)), parameters)
+
+
+def _settled_names(observer: Any, name: str) -> list[tuple[str, str, str]]:
+    """The names once none has been added for a while: nodes are discovered bit by bit."""
+    before: list[tuple[str, str, str]] = []
+    while (found := _names(observer, name)) != before or not found:
+        before = found
+        observer.spin(SETTLED_S)
+    return found
 
 
 def _names(observer: Any, name: str) -> list[tuple[str, str, str]]:
@@ -108,10 +119,10 @@ def _names(observer: Any, name: str) -> list[tuple[str, str, str]]:
 def _parameters(observer: Any, name: str) -> list[tuple[str, str, str, str, str]]:
     from rcl_interfaces.srv import DescribeParameters, GetParameters, ListParameters
 
-    names = observer.call(ListParameters, f"/{name}/list_parameters").result.names
+    names = observer.ask(ListParameters, f"/{name}/list_parameters").result.names
     asked = DescribeParameters.Request(names=names)
-    described = observer.call(DescribeParameters, f"/{name}/describe_parameters", asked).descriptors
-    values = observer.call(
+    described = observer.ask(DescribeParameters, f"/{name}/describe_parameters", asked).descriptors
+    values = observer.ask(
         GetParameters, f"/{name}/get_parameters", GetParameters.Request(names=names)
     )
     return [

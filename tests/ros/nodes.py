@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -27,11 +28,14 @@ MODULES = {
     "aggregator": "services.aggregator.node",
     "metrics": "services.metrics.node",
     "agent": "edge_agents.ros",
+    "odd": "odd_node",  # in this folder
 }
 RUNNING = coordinator_pb2.RUN_STATUS_RUNNING
 FINISHED = coordinator_pb2.RUN_STATUS_FINISHED
 ENDED = (FINISHED, coordinator_pb2.RUN_STATUS_STOPPED, coordinator_pb2.RUN_STATUS_FAILED)
 PATIENCE_S = 30.0
+RETRY_S = 3.0
+DISCOVERY_S = 0.3
 leave_out_ros_generators()  # older than Python 3.11: importing them warns
 
 
@@ -77,12 +81,24 @@ class Observer:
         self.until(answer.done, f"answer of {name}", timeout_s)
         return answer.result()
 
+    def ask(self, kind, name: str, request=None):
+        """The answer of a service that may be called twice: an answer gets lost in DDS when the
+        node has not found the caller yet, although the caller has found the node.
+        """
+        for _ in range(int(PATIENCE_S / RETRY_S)):
+            answer = self.begin(kind, name, request)
+            with contextlib.suppress(AssertionError):
+                self.until(answer.done, f"answer of {name}", RETRY_S)
+                return answer.result()
+        raise AssertionError(f"no answer of {name}")
+
     def begin(self, kind, name: str, request=None, timeout_s: float = PATIENCE_S):
         """A future of the answer; it comes while this observer waits for anything."""
         client = self._clients.get(name)
         if client is None:
             client = self._clients[name] = self.node.create_client(kind, name)
-        self.until(client.service_is_ready, f"service {name}", timeout_s)
+            self.until(client.service_is_ready, f"service {name}", timeout_s)
+            self.spin(DISCOVERY_S)  # until it has found us as well, or its answer is lost
         return client.call_async(request or kind.Request())
 
     def collect(self, kind: type, topic: str, qos: Any = 10) -> list[Any]:
@@ -92,7 +108,7 @@ class Observer:
         return heard
 
     def state(self, node: str) -> str:
-        return self.call(GetState, f"{node}/get_state").current_state.label
+        return self.ask(GetState, f"{node}/get_state").current_state.label
 
     def change(self, node: str, transition: str, timeout_s: float = PATIENCE_S) -> bool:
         """Ask for a transition by its name in lifecycle_msgs, e.g. "configure"."""
@@ -112,7 +128,12 @@ class NodeProcess:
                 cwd=log.parent,
                 stdout=file,
                 stderr=subprocess.STDOUT,
-                env={**os.environ, "ROS_LOG_DIR": str(log.parent / "ros"), **environment},
+                env={
+                    **os.environ,
+                    "PYTHONPATH": str(Path(__file__).parent),
+                    "ROS_LOG_DIR": str(log.parent / "ros"),
+                    **environment,
+                },
             )
 
     def printed(self) -> str:

@@ -191,8 +191,8 @@ class HostedNode(LifecycleNode, Generic[Settings]):
         return super().on_activate(state) if done == SUCCESS else done
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        super().on_deactivate(state)
-        return self._perform("deactivate", self._deactivate())
+        done = self._perform("deactivate", self._deactivate())
+        return super().on_deactivate(state) if done == SUCCESS else done
 
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
         return self._perform("clean up", self._part.cleanup())
@@ -232,7 +232,11 @@ class HostedNode(LifecycleNode, Generic[Settings]):
         if self._watching is not None:
             self._watching.cancel()
             self._watching = None
-        await self._part.deactivate()
+        try:
+            await self._part.deactivate()
+        except BaseException:
+            self._watching = self._spawn(self._watch())
+            raise
 
     async def _watch(self) -> None:
         """Pause by ourselves once the part cannot go on."""
