@@ -94,12 +94,16 @@ class Observer:
 
     def begin(self, kind, name: str, request=None, timeout_s: float = PATIENCE_S):
         """A future of the answer; it comes while this observer waits for anything."""
+        return self.client(kind, name, timeout_s).call_async(request or kind.Request())
+
+    def client(self, kind, name: str, timeout_s: float = PATIENCE_S):
+        """A client of the service, each of which has found the other."""
         client = self._clients.get(name)
         if client is None:
             client = self._clients[name] = self.node.create_client(kind, name)
             self.until(client.service_is_ready, f"service {name}", timeout_s)
             self.spin(DISCOVERY_S)  # until it has found us as well, or its answer is lost
-        return client.call_async(request or kind.Request())
+        return client
 
     def collect(self, kind: type, topic: str, qos: Any = 10) -> list[Any]:
         """A list that what is published on the topic is added to."""
@@ -154,10 +158,10 @@ class NodeProcess:
 class NodeFleet:
     """Services and agents as nodes in one namespace, on free ports, active."""
 
-    def __init__(self, start, folder: Path, namespace="/", agents=2, environment=None):
+    def __init__(self, start, folder: Path, namespace="/", agents=2, environment=None, **of_agents):
         self.folder = folder / namespace.strip("/").replace("/", "-")
         self.namespace = namespace.rstrip("/")
-        self._start, self._environment = start, environment
+        self._start, self._environment, self._of_agents = start, environment, of_agents
         self.nodes = []
         metrics = self._service("metrics")
         aggregator = self._service("aggregator", metrics=metrics)
@@ -178,8 +182,8 @@ class NodeFleet:
         return port_file.read_text(encoding="utf-8").strip()
 
     def _agent(self, name):
-        remap = ("-r", f"__node:={name}")
-        self._begin("agent", arguments=remap, name=name, coordinator=self.address, reconnect_s=0.3)
+        own = {"name": name, "coordinator": self.address, "reconnect_s": 0.3} | self._of_agents
+        self._begin("agent", arguments=("-r", f"__node:={name}"), **own)
         self.names.append(f"{self.namespace}/{name}")
 
     def _begin(self, which, **options):

@@ -67,17 +67,20 @@ def test_nodes_that_are_paused_in_the_middle_of_a_run_lose_nothing(
 
 
 def test_a_pausing_agent_answers_meanwhile_and_delivers_what_it_trains(fleet_of, observer):
-    fleet = fleet_of(agents=1)
+    """It trains for seconds in Python (the reference engine), which the executor must survive."""
+    fleet = fleet_of(agents=1, engine="reference", drain_s=100)
+    observer.until(lambda: observer.state("/agent_1") == "active")
+    pause = observer.client(ChangeState, "/agent_1/change_state")
     with Fleet(fleet.address) as client:
-        run_id = client.create_run(a_run(100, samples=1_000_000)).run_id
+        observer.until(lambda: client.list_agents(attached_only=True))
+        run_id = client.create_run(a_run(100, samples=8_000)).run_id
         observer.until(lambda: client.get_run(run_id).status == RUNNING)
-        request = ChangeState.Request(transition=Transition(label="deactivate"))
-        answer = observer.begin(ChangeState, "/agent_1/change_state", request)
+        answer = pause.call_async(ChangeState.Request(transition=Transition(label="deactivate")))
         observer.until(lambda: observer.state("/agent_1") == "deactivating")
         assert not answer.done()
-        observer.until(answer.done)
+        observer.until(answer.done, timeout_s=60)
         assert (answer.result().success, observer.state("/agent_1")) == (True, "inactive")
-        observer.until(lambda: client.get_run(run_id).rounds_done >= 1)
+        observer.until(lambda: client.get_run(run_id).rounds_done == 1)
         assert client.list_agents(attached_only=True) == []
         client.stop_run(run_id)
 
