@@ -25,8 +25,9 @@ from tinyfleet.logs import fields
 from tinyfleet.readings import Reading, Readings
 from tinyfleet.v1 import coordinator_pb2
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # what boards and topics need is loaded only where there are some
     from edge_agents.boards import BoardMember
+    from edge_agents.topic.learning import TopicLearning
 
 log = logging.getLogger("agent")
 
@@ -48,10 +49,15 @@ async def run_agent(settings: AgentSettings) -> None:
 class Agent:
     """The members of one process."""
 
-    def __init__(self, settings: AgentSettings) -> None:
-        """Reads the agent's own data, if any; raises InvalidInput when a setting is of no use."""
+    def __init__(self, settings: AgentSettings, learning: TopicLearning | None = None) -> None:
+        """Reads the agent's own data, if any; raises InvalidInput when a setting is of no use.
+
+        learning: what its members learn from instead, and where what they learn goes.
+        """
         self._settings = settings
-        self._data = ProcessData(settings.data, settings.own_data, settings.holder)
+        self._learning = learning
+        topic = learning.topic if learning else None
+        self._data = ProcessData(settings.data, settings.own_data, settings.holder, topic)
         self._members: list[Member] = []
         self._present: list[Readings] = []  # of the members that run now
         if not settings.no_host_training:
@@ -75,6 +81,8 @@ class Agent:
             await asyncio.wait([*members, stopping], return_when=asyncio.FIRST_COMPLETED)
             log.info("stopping")
             leave.set()
+            if self._learning is not None:
+                self._learning.topic.close()
             await asyncio.wait(members)
         finally:
             for task in (*members, stopping):
@@ -98,11 +106,14 @@ class Agent:
 
     def _host(self) -> Member:
         thread, engine = WorkThread(), self._settings.engine
-        preparation = Preparation(
-            self._data.for_a_member(),
-            lambda model: LocalTrainer(make_learner(model, engine), thread),
-            thread,
-        )
+        if self._learning is not None:
+            preparation = self._learning.preparation(thread, engine)
+        else:
+            preparation = Preparation(
+                self._data.for_a_member(),
+                lambda spec: LocalTrainer(make_learner(spec.model, engine), thread),
+                thread,
+            )
         able = coordinator_pb2.Capabilities(
             version=tinyfleet.__version__,
             target="host",

@@ -27,8 +27,8 @@ from edge_agents.trainers.thread import WorkThread
 from mcu_bridge.device import Device, DeviceIdentity
 from tinyfleet.errors import Refused, TinyFleetError, Unreachable
 from tinyfleet.logs import fields
-from tinyfleet.model.spec import ModelSpec
 from tinyfleet.readings import Reading
+from tinyfleet.run import RunSpec
 from tinyfleet.v1 import coordinator_pb2
 
 RETRY_PAUSES_S = (0.1, 1.0, 3.0)  # our choice: a USB port takes a second or two to come back
@@ -280,6 +280,8 @@ class BoardMember:
         self._thread = thread
         self._board = board
         self._member: Membership | None = None
+        topic = None if choice.on_sensor else data.topic
+        self._stream = topic.for_a_member() if topic else None
 
     def readings(self) -> Iterable[Reading]:
         """How the board is, and the member that attends for it while it is there."""
@@ -316,10 +318,13 @@ class BoardMember:
     def _source_of(self) -> SourceOf:
         if self._choice.on_sensor:
             return lambda spec: SensorSource()
+        if (stream := self._stream) is not None:
+            return lambda spec: stream
         return self._data.for_a_member()
 
-    def _trainer(self, model: ModelSpec) -> McuTrainer:
-        return McuTrainer(self._board, model, self._thread, self._choice.on_sensor)
+    def _trainer(self, spec: RunSpec) -> McuTrainer:
+        on_sensor = self._choice.on_sensor
+        return McuTrainer(self._board, spec.model, self._thread, on_sensor, self._stream)
 
     async def _until_gone(self, leave: asyncio.Event) -> None:
         with contextlib.suppress(BoardGone):  # the log has it

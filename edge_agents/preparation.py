@@ -6,6 +6,7 @@ import json
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
 
 from edge_agents.footprint import give_back_memory
@@ -14,13 +15,15 @@ from edge_agents.trainers.protocol import Trainer
 from edge_agents.trainers.thread import WorkThread
 from edge_agents.work import PreparedRun
 from tinyfleet.errors import InvalidInput
-from tinyfleet.model.spec import ModelSpec
 from tinyfleet.run import RunSpec
 from tinyfleet.tasks import Task, make_task, task_names
 from tinyfleet.tasks.holders import held_by
 
+if TYPE_CHECKING:  # what learns from topics is loaded only where there is one
+    from edge_agents.topic.topic import Topic
+
 SourceOf = Callable[[RunSpec], SampleSource]
-TrainerOf = Callable[[ModelSpec], Trainer]
+TrainerOf = Callable[[RunSpec], Trainer]
 
 
 class Preparation:
@@ -38,7 +41,7 @@ class Preparation:
     def _prepare(self, spec: RunSpec) -> PreparedRun:
         source = self._source_of(spec)
         source.check(spec.model)
-        trainer = self._trainer_of(spec.model)
+        trainer = self._trainer_of(spec)
         give_back_memory()
         return PreparedRun(spec, source, trainer)
 
@@ -46,11 +49,23 @@ class Preparation:
 class ProcessData:
     """The data of this process: its members share them, in as many threads as they like."""
 
-    def __init__(self, data: Path | None, own_data: Path | None, holder: int = 0) -> None:
+    def __init__(
+        self,
+        data: Path | None,
+        own_data: Path | None,
+        holder: int = 0,
+        topic: Topic | None = None,
+    ) -> None:
         """Reads `own_data`, if any; raises InvalidInput when they are of no use.
 
-        holder: whose part of a task's data its members train on; 0: whatever the slots draw.
+        holder: whose part of a task's data its members train on; 0: whatever the slots draw. topic:
+        what they train on instead, from a queue of their own.
         """
+        if topic is not None and (own_data is not None or holder):
+            raise InvalidInput(
+                "samples come from a topic, from own data or from a holder's: choose one of them"
+            )
+        self.topic = topic
         self._data = data
         self._holder = holder
         self._own = load_own_data(own_data) if own_data else None
@@ -86,7 +101,7 @@ class ProcessData:
         Which task the data are for shows when a run asks for it.
         """
         names = task_names()
-        if self._data is not None or self._own is not None:
+        if self._data is not None or self._own is not None or self.topic is not None:
             return []
         return [name for name in names if _needs_no_data(name)]
 

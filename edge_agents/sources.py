@@ -1,4 +1,7 @@
-"""Where an agent's samples come from: the run's task, data of its own, or a board's sensor."""
+"""Where an agent's samples come from: the run's task, data of its own, or a board's sensor.
+
+Those of a topic are in `edge_agents.topic.stream`.
+"""
 
 from __future__ import annotations
 
@@ -55,6 +58,7 @@ class SlotSamples:
     run_seed: int
     round: int
     slot: int
+    run_id: str = ""
 
     def __call__(self, count: int) -> Samples:
         return self.source.draw(self.round, self.slot, count)

@@ -216,7 +216,8 @@ class Work:
         if run is None:
             run = await self._ready(assignment.run_id)
         start, version = await self._start(assignment, run, work)
-        draw = SlotSamples(run.source, run.spec.seed, assignment.round, assignment.slot)
+        slot = assignment.round, assignment.slot, assignment.run_id
+        draw = SlotSamples(run.source, run.spec.seed, *slot)
         upload = self._upload(assignment, run, work.exchange)
         outcome = await self._train(run.trainer, start, work.plan, draw, upload)
         header = _header(assignment, work, outcome, version)

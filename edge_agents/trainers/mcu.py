@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
-from typing import ClassVar, Protocol, TypeVar
+from typing import TYPE_CHECKING, ClassVar, Protocol, TypeVar
 
 from edge_agents.trainers.protocol import Draw, NotNow, Outcome, diverged
 from edge_agents.trainers.thread import WorkThread
@@ -24,6 +24,9 @@ from tinyfleet.logs import fields
 from tinyfleet.model.spec import ModelSpec, Parameters
 from tinyfleet.strategies.base import MAX_DELTA_NORM, delta_of
 from tinyfleet.strategies.plan import Phase, TrainingPlan
+
+if TYPE_CHECKING:  # what learns from topics is loaded only where there is one
+    from edge_agents.topic.stream import StreamSource
 
 SURE_NORM = MAX_DELTA_NORM / 4
 """A board's norm up to which `delta_of` finds no divergence either, in whatever order it adds.
@@ -61,19 +64,28 @@ class McuTrainer:
     can_be_stopped: ClassVar[bool] = True
 
     def __init__(
-        self, board: AttachedBoard, spec: ModelSpec, thread: WorkThread, on_sensor: bool = False
+        self,
+        board: AttachedBoard,
+        spec: ModelSpec,
+        thread: WorkThread,
+        on_sensor: bool = False,
+        stream: StreamSource | None = None,
     ) -> None:
-        """on_sensor: whether the samples are the board's own, seeded by the slot."""
+        """on_sensor: whether the samples are the board's own, seeded by the slot.
+
+        stream: gives the samples of a topic, instead of what a slot draws.
+        """
         self._board = board
         self._spec = spec
         self._thread = thread
         self._on_sensor = on_sensor
+        self._stream = stream
         self._host_encodes: str | None = None  # why, as the log has it; "" where the board does
 
     async def train(
         self, start: Parameters, plan: TrainingPlan, draw: Draw, upload: SlotUpload
     ) -> Outcome:
-        parts = await self._thread.run(lambda: self._parts(plan, draw))
+        parts = await self._parts(plan, draw)
         try:
             return await self._board.use(
                 lambda device: self._on(device, start, plan, parts, upload)
@@ -81,15 +93,22 @@ class McuTrainer:
         except BoardGone as gone:
             raise NotNow(f"the board is gone: {gone}") from None
 
-    def _parts(self, plan: TrainingPlan, draw: Draw) -> list[Part]:
+    async def _parts(self, plan: TrainingPlan, draw: Draw) -> list[Part]:
         """What each phase trains on. Checked here, before the board is asked for anything."""
         for phase in plan.phases:
             self._spec.layer_mask(phase.trainable)
         if self._on_sensor:
             return list(zip(plan.phases, draw.seeds(len(plan.phases)), strict=True))
-        samples = draw(plan.samples)
+        samples = await self._samples(plan, draw)
         check_samples(self._spec, samples)
         return list(parts_of(plan, samples))
+
+    async def _samples(self, plan: TrainingPlan, draw: Draw) -> Samples:
+        """All of the plan's: a board that fails gets the same ones again."""
+        if self._stream is None:
+            return await self._thread.run(lambda: draw(plan.samples))
+        with self._stream.in_use():
+            return await self._stream.all(plan.samples)
 
     async def _on(
         self,

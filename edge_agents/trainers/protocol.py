@@ -17,7 +17,13 @@ class NotNow(Exception):
 
 
 class Draw(Protocol):
-    """What one slot of a round learns from."""
+    """What one slot of a round learns from. run_id, round: which round of which run it is."""
+
+    @property
+    def run_id(self) -> str: ...
+
+    @property
+    def round(self) -> int: ...
 
     def __call__(self, count: int) -> Samples:
         """Give that many samples, the next of the device's stream; may block."""

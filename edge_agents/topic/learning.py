@@ -1,0 +1,38 @@
+"""An agent that learns from a topic: how its parts are put together."""
+
+from __future__ import annotations
+
+from edge_agents.preparation import Preparation
+from edge_agents.topic.personal import Personal, PersonalModel
+from edge_agents.topic.stream import StreamSource
+from edge_agents.topic.topic import Topic
+from edge_agents.trainers.protocol import Draw, Trainer
+from edge_agents.trainers.stream import StreamTrainer
+from edge_agents.trainers.thread import WorkThread
+from tinyfleet.learner import make_learner
+from tinyfleet.model.spec import Parameters
+from tinyfleet.run import RunSpec
+
+
+class TopicLearning:
+    """What an agent needs to learn from `topic`, and to give what it learned to `personal`."""
+
+    def __init__(self, topic: Topic, personal: Personal) -> None:
+        self.topic = topic
+        self.personal = personal
+
+    def preparation(self, thread: WorkThread, engine: str) -> Preparation:
+        """Makes runs ready on this device, all of them on one queue of the topic."""
+        stream = self.topic.for_a_member()
+        return Preparation(
+            lambda spec: stream, lambda spec: self._trainer(spec, thread, engine, stream), thread
+        )
+
+    def _trainer(
+        self, spec: RunSpec, thread: WorkThread, engine: str, stream: StreamSource
+    ) -> Trainer:
+        def learned(parameters: Parameters, loss: float, draw: Draw) -> None:
+            model = PersonalModel(spec, draw.run_id, draw.round, parameters)
+            self.personal.learned(model, loss)
+
+        return StreamTrainer(make_learner(spec.model, engine), thread, stream, learned)
