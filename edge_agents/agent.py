@@ -75,6 +75,8 @@ class Agent:
             extra=fields(name=self._settings.name, coordinator=self._settings.coordinator),
         )
         leave = asyncio.Event()
+        if self._learning is not None:
+            self._learning.topic.open()
         members = [asyncio.create_task(member(leave)) for member in self._members]
         stopping = asyncio.create_task(stop.wait())
         try:

@@ -97,6 +97,12 @@ class StreamSource:
             self._waiting.append(sample)
             self._wake()
 
+    def open(self) -> None:
+        """Take samples, again after `close`: those that waited then are gone."""
+        with self._lock:
+            self._closed = False
+            self._waiting.clear()
+
     def close(self) -> None:
         """No more will come. What waits can still be taken; then NotNow is raised."""
         with self._lock:

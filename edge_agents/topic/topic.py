@@ -32,9 +32,9 @@ class TopicReading:
     """What a topic came to so far.
 
     received: messages. accepted: of them, those of use. samples: complete windows with a label.
-    taken, dropped, unused: of all members, see `StreamCounts`. refused: messages and labels, by
-    reason. age_s, refused_s, dropped_s: since the last accepted message (or the beginning), refusal
-    and drop, inf where there was none.
+    taken, dropped, unused: of all members, see `StreamCounts`. lost: before they got here. refused:
+    messages and labels, by reason. age_s: since the last accepted message, or the beginning.
+    refused_s, dropped_s, lost_s: since the last of that, inf where there was none.
     """
 
     received: int
@@ -43,10 +43,12 @@ class TopicReading:
     taken: int
     dropped: int
     unused: int
+    lost: int
     refused: dict[Reason, int]
     age_s: float
     refused_s: float
     dropped_s: float
+    lost_s: float
 
 
 class Topic:
@@ -69,9 +71,9 @@ class Topic:
         _check_sizes(settings, self.widths)
         self._streams: WeakSet[StreamSource] = WeakSet()
         self._refused: Counter[Reason] = Counter()
-        self._received = self._accepted = self._samples = 0
+        self._received = self._accepted = self._samples = self._lost = 0
         self._began_at = self._accepted_at = timer()
-        self._refused_at = -math.inf
+        self._refused_at = self._lost_at = -math.inf
         self._before = -math.inf
 
     def for_a_member(self) -> StreamSource:
@@ -111,6 +113,17 @@ class Topic:
         except RefusedMessage as refused:
             self._refuse(refused)
 
+    def hear_of_loss(self, total: int) -> None:
+        """So many messages never got here, all in all; what follows is no window with the last."""
+        self._lost, self._lost_at = total, self._timer()
+        self._windows.clear()
+
+    def open(self) -> None:
+        """Members learn from now on."""
+        self._accepted_at = self._timer()
+        for stream in list(self._streams):
+            stream.open()
+
     def close(self) -> None:
         """Nobody has to wait for samples any more."""
         for stream in list(self._streams):
@@ -126,10 +139,12 @@ class Topic:
             taken=sum(one.taken for one in counts),
             dropped=sum(one.dropped for one in counts),
             unused=sum(one.unused for one in counts),
+            lost=self._lost,
             refused=dict(self._refused),
             age_s=now - self._accepted_at,
             refused_s=now - self._refused_at,
             dropped_s=min((now - one.dropped_at for one in counts), default=math.inf),
+            lost_s=now - self._lost_at,
         )
 
     def _offer(self, window: Floats, message: Any, now: float) -> None:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from topic_messages import flat, imu, in_axes
 
-from edge_agents.topic.health import Level, health
+from edge_agents.topic.health import health
 from edge_agents.topic.readers import ARRAY, IMU
 from edge_agents.topic.refusals import Reason
 from edge_agents.topic.settings import StreamSettings
@@ -18,6 +18,7 @@ from edge_agents.topic.topic import Topic
 from edge_agents.topic.windows import Windows
 from tinyfleet.errors import InvalidInput
 from tinyfleet.learner.protocol import Samples
+from tinyfleet.readings import Level
 
 ROW = StreamSettings(type=ARRAY, fields=("data[0:2]",), labels=("data[2]",))
 
@@ -192,29 +193,53 @@ def test_reading_tells_silence_refusals_and_drops() -> None:
     stream, settings = topic.for_a_member(), topic._settings
 
     def level() -> tuple[Level, str]:
-        return health(topic.reading(), settings)
+        reading = health(topic.reading(), settings)
+        return reading.level, reading.message
 
     time.now += 2.5
-    assert level() == (Level.WARN, "no message for 2.5 s")
+    assert level() == (Level.WARN, "no message")
     time.now += 10.0
-    assert level() == (Level.ERROR, "no message for 12.5 s")
+    assert level() == (Level.ERROR, "no message")
     topic.hear(flat(1, 2, 3), 0.0)
     assert level() == (Level.OK, "samples come")
     topic.hear(flat(1, 2, 3), 0.0)
     assert level()[0] is Level.OK  # nobody trains: nothing is lost
     with stream.in_use():
         topic.hear(flat(1, 2, 3), 0.0)
-    assert level() == (Level.WARN, "samples come faster than they are learned, 1 dropped")
+    assert level() == (
+        Level.WARN,
+        "samples come faster than they are learned, the oldest are dropped",
+    )
     time.now += 1.0
     topic.hear(flat(1), 0.0)
-    assert level() == (Level.WARN, "messages are refused, 1 so far: the log says why")
+    assert level() == (Level.WARN, "messages or labels are refused: the log says why")
     time.now += 5.5
-    assert level() == (Level.WARN, "no message of use for 6.5 s")
+    assert level() == (Level.WARN, "no message of use")
     topic.hear(flat(1, 2, 3), 0.0)
     assert level() == (Level.OK, "samples come")
-    reading = topic.reading()
-    assert (reading.received, reading.accepted, reading.samples) == (5, 4, 4)
-    assert (reading.taken, reading.dropped, reading.unused) == (0, 1, 2)
+    topic.hear_of_loss(3)
+    assert level() == (Level.WARN, "messages are lost on their way here")
+    values = health(topic.reading(), settings).values
+    assert values == {
+        "age_s": 0.0,
+        "received": 5,
+        "accepted": 4,
+        "samples": 4,
+        "taken": 0,
+        "dropped": 1,
+        "unused": 2,
+        "lost": 3,
+        "refused": 1,
+        "refused_size": 1,
+    }
+
+
+def test_loss_interrupts_the_window() -> None:
+    topic = Topic(replace(ROW, window=2))
+    topic.hear(flat(1, 2, 3), 0.0)
+    topic.hear_of_loss(1)
+    assert topic.hear(flat(1, 2, 3), 0.0) is None
+    assert topic.hear(flat(1, 2, 3), 0.0) is not None
 
 
 def test_reading_before_any_member_and_message() -> None:

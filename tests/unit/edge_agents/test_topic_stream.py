@@ -84,6 +84,15 @@ async def test_closing_wakes_who_waits_and_leaves_what_is_there() -> None:
         await full.some(1)
 
 
+async def test_stream_that_is_opened_again_begins_anew() -> None:
+    source = stream()
+    source.put(sample(1))
+    source.close()
+    source.open()
+    source.put(sample(2))
+    assert (await source.some(9)).inputs.tolist() == [[2]]
+
+
 async def test_cancelled_wait_takes_nothing() -> None:
     source = stream()
     waiting = asyncio.create_task(source.some(1))
