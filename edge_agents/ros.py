@@ -18,11 +18,12 @@ def main() -> None:
     choose_engine()
     share_one_heap()
     require_ros(PROGRAM)
-    from edge_agents.ros_part import AgentPart
+    from edge_agents.ros_part import STREAM, AgentPart
     from edge_agents.settings import AgentSettings
+    from edge_agents.topic.settings import StreamSettings
     from tinyfleet.ros.process import run_node
 
-    run_node(PROGRAM, "agent", AgentSettings, AgentPart)
+    run_node(PROGRAM, "agent", AgentSettings, AgentPart, {STREAM: StreamSettings})
 
 
 if __name__ == "__main__":

@@ -30,6 +30,9 @@ if TYPE_CHECKING:  # the types of messages are loaded only where there is a topi
     from edge_agents.ros_topic import TopicPort
 
 
+STREAM = "stream."
+
+
 @dataclass(frozen=True)
 class CheckpointSettings:
     """Where the node's own files go."""
@@ -53,7 +56,7 @@ class AgentPart:
 
     def __init__(self, node: HostedNode[AgentSettings]) -> None:
         self._node = node
-        self._stream = node.declare_settings(StreamSettings, "stream.")
+        self._stream = node.declare_settings(StreamSettings, STREAM)
         self._checkpoints = node.declare_settings(CheckpointSettings)
         self._configured: _Configured | None = None
         self._leave = asyncio.Event()

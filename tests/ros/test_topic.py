@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import re
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -27,6 +29,7 @@ from tinyfleet.v1 import coordinator_pb2
 GUIDE = Path(__file__).parents[2] / "docs" / "guides" / "learn-from-a-topic.md"
 SINE = make_task("sine", {})
 RELIABLE = QoSProfile(depth=5000, reliability=ReliabilityPolicy.RELIABLE)
+BOARD = {"device": "['emulated://host?name=board-1']", "no_host_training": "true"}
 PATIENCE_S = 60.0
 MEMORY_MB = 110  # what an agent on a topic may take, with rclpy
 ARRAYS = {"stream.type": "std_msgs/Float32MultiArray"}
@@ -108,6 +111,23 @@ def publish(observer: Any, publisher: Any, messages: list[Any], pause_s: float =
         time.sleep(pause_s)
 
 
+def greet(observer: Any, topic: Topic, publisher: Any, message: Any) -> int:
+    """How many messages the node has once it hears a publisher whose messages are not repeated."""
+
+    def heard() -> bool:
+        publish(observer, publisher, [message])
+        return int(topic.now()[2].get("received", 0)) > 0
+
+    def same_twice() -> int:
+        before = topic.now()[2]
+        observer.until(lambda: topic.now()[2]["age_s"] != before["age_s"])
+        now = topic.now()[2]
+        return int(now["received"]) if now["received"] == before["received"] else 0
+
+    observer.until(heard)
+    return observer.until(same_twice)
+
+
 class Topic:
     """What /diagnostics says of the agent's topic."""
 
@@ -145,9 +165,18 @@ class Topic:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("strategy", ["tiny_reptile", "reptile", "fed_prox"])
+@pytest.mark.parametrize(
+    ("strategy", "trainer"),
+    [
+        ("tiny_reptile", {}),
+        ("reptile", {}),
+        ("fed_prox", {}),
+        pytest.param("tiny_reptile", BOARD, marks=pytest.mark.needs_package("gcc", command="gcc")),
+    ],
+    ids=["tiny_reptile", "reptile", "fed_prox", "tiny_reptile-board"],
+)
 def test_topic_ends_in_the_parameters_of_the_same_samples_from_a_file(
-    strategy, learner, services, observer, tmp_path
+    strategy, trainer, learner, services, observer, tmp_path
 ):
     """With a burst that waits in the queue, and samples that come while a round waits for them."""
     run = run_of(strategy, 4)
@@ -159,7 +188,7 @@ def test_topic_ends_in_the_parameters_of_the_same_samples_from_a_file(
     np.savez(tmp_path / "own.npz", inputs=inputs[:, None], targets=targets[:, None])
     with Fleet(services(1, "--own-data", str(tmp_path / "own.npz")).coordinator) as fleet:
         expected = ended(observer, fleet, fleet.create_run(run).run_id)
-    with learner(**PAIRS, **{"stream.reliable": "true"}) as fleet:
+    with learner(**PAIRS, **trainer, **{"stream.reliable": "true"}) as fleet:
         publisher = observer.node.create_publisher(Float32MultiArray, "features", RELIABLE)
         messages = [row(x, t) for x, t in zip(inputs, targets, strict=True)]
         publish(observer, publisher, messages[:100])
@@ -177,12 +206,13 @@ def test_500_hz_of_1_kb_are_consumed_without_loss_while_training(learner, observ
         best_effort = QoSProfile(depth=5000, reliability=ReliabilityPolicy.BEST_EFFORT)
         publisher = observer.node.create_publisher(Float32MultiArray, "features", best_effort)
         run_id = fleet.create_run(classes_run(tmp_path, 255, rounds=30, samples=50)).run_id
+        known = greet(observer, topic, publisher, Float32MultiArray(data=[0.0] * 256))
         random = np.random.default_rng(1)
         rows = random.uniform(-1, 1, (1500, 256)).astype(np.float32)
         rows[:, 255] = np.arange(1500) % 3
         publish(observer, publisher, [Float32MultiArray(data=one) for one in rows], 0.002)
         ended(observer, fleet, run_id)
-        values = topic.until_counted(received=1500, samples=1500, taken=1500)
+        values = topic.until_counted(received=known + 1500, samples=known + 1500, taken=1500)
         assert float(topic.of("process")[2]["memory_mb"]) < MEMORY_MB
     assert [values[name] for name in ("dropped", "unused", "lost", "refused")] == ["0"] * 4
 
@@ -242,6 +272,49 @@ def ended_while_publishing(observer: Any, fleet: Fleet, run_id: str, publisher: 
     while fleet.get_run(run_id).status not in ENDED and time.monotonic() < deadline:
         publish(observer, publisher, some[:20])
     return ended(observer, fleet, run_id)
+
+
+@pytest.mark.slow
+def test_pause_does_not_wait_for_samples_and_the_run_goes_on_afterwards(learner, observer):
+    with learner(**PAIRS, drain_s=600.0, **{"stream.reliable": "true"}) as fleet:
+        topic = Topic(observer)
+        publisher = observer.node.create_publisher(Float32MultiArray, "features", RELIABLE)
+        run_id = fleet.create_run(run_of("tiny_reptile", 2, samples=50)).run_id
+        publish(observer, publisher, [row(0.5, 0.5)] * 20)
+        topic.until_counted(taken=20)
+        answer = observer.call(Trigger, "/agent/pause")
+        assert (answer.success, answer.message) == (True, "inactive")
+        publish(observer, publisher, [row(0.5, 0.5)] * 20)  # nobody learns from these
+        assert observer.call(Trigger, "/agent/start").success
+        ended_while_publishing(observer, fleet, run_id, publisher, [row(0.5, 0.5)])
+
+
+@pytest.mark.parametrize(
+    ("wrong", "line"),
+    [
+        ({"stream.type": "sensor_msgs/Image"}, "stream.type must be one of"),
+        ({"stream.mean": "[1.0, 2.0]"}, "mean has 2 numbers for 1 fields"),
+        ({"stream.fields": "['position[left]']"}, "which values of 'position' it means"),
+        ({"own_data": "own.npz"}, "choose one of them"),
+    ],
+)
+def test_settings_that_cannot_work_fail_to_configure_in_one_line(wrong, line, start, observer):
+    node = start("agent", arguments=_parameters(PAIRS | wrong))
+    assert not observer.change("agent", "configure")
+    assert observer.state("agent") == "unconfigured"
+    assert line in node.printed()
+    assert "Traceback" not in node.printed()
+
+
+def test_help_names_the_stream_s_parameters():
+    printed = subprocess.run(
+        [sys.executable, "-m", "edge_agents.ros", "--help"],
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout
+    assert "stream.window" in printed
+    assert "messages in a row that make one input, oldest first (default: 1)" in printed
 
 
 @pytest.mark.slow

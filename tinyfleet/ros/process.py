@@ -10,7 +10,8 @@ import logging
 import signal
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import rclpy
@@ -35,14 +36,16 @@ def run_node(
     name: str,
     settings: type[Settings],
     make_part: Callable[[HostedNode[Settings]], Part[Settings]],
+    further: Mapping[str, type[Any]] = MappingProxyType({}),
 ) -> None:
     """Host a part as the node `name` until a signal comes; exits with a status code.
 
+    further: settings classes that the part declares, by the prefix of their names, for `--help`.
     0 after a signal, 1 for a fault of ours, 2 for arguments that ROS or we cannot read.
     """
     leave_out_ros_generators()
     try:
-        _read_arguments(program, settings)
+        _read_arguments(program, {"": settings, **further})
     except TinyFleetError as error:
         print(f"{program}: {error}", file=sys.stderr)  # noqa: T201 - before there are logs
         sys.exit(EXIT_INVALID)
@@ -55,7 +58,7 @@ def run_node(
         rclpy.try_shutdown()
 
 
-def _read_arguments(program: str, settings: type[Any]) -> None:
+def _read_arguments(program: str, settings: Mapping[str, type[Any]]) -> None:
     """Initialise rclpy with the command line; `--help` prints the parameters and exits with 0."""
     others = _of_ros(lambda: remove_ros_args(sys.argv))[1:]
     if others and others[0] in {"-h", "--help"}:
@@ -78,7 +81,7 @@ def _of_ros(call: Callable[[], Any]) -> Any:
         raise InvalidInput(f"ROS refuses the arguments: {reason[:300]}") from None
 
 
-def _help(program: str, settings: type[Any]) -> str:
+def _help(program: str, settings: Mapping[str, type[Any]]) -> str:
     lines = [
         f"usage: {program} [--ros-args [-r __ns:=/SITE] [--params-file FILE] [-p NAME:=VALUE ...]]",
         "",
@@ -86,7 +89,8 @@ def _help(program: str, settings: type[Any]) -> str:
         "",
         "parameters:",
     ]
-    for one in (*declarations(Autostart), *declarations(settings)):
+    declared = [one for prefix, kind in settings.items() for one in declarations(kind, prefix)]
+    for one in (*declarations(Autostart), *declared):
         shown = one.default if one.default not in ("", []) else "none"
         lines.append(f"  {one.name:24}{one.help} (default: {shown})")
     return "\n".join(lines)
