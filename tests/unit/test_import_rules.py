@@ -87,7 +87,11 @@ def offenders(library: str, allowed: list[str], packages: tuple[str, ...]) -> li
     return found
 
 
-def test_packages_import_only_what_the_contracts_allow(capsys: pytest.CaptureFixture[str]) -> None:
+def test_packages_import_only_what_the_contracts_allow(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The linter's own logging would silence the loggers that the tests after this one listen to.
+    monkeypatch.setattr("logging.config.dictConfig", lambda config: None)
     status = lint_imports(config_filename=str(ROOT / "pyproject.toml"), no_cache=True)
     assert status == 0, capsys.readouterr().out
 
