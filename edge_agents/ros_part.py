@@ -12,7 +12,6 @@ import logging
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edge_agents.agent import Agent
@@ -21,7 +20,6 @@ from edge_agents.settings import AgentSettings, completed
 from edge_agents.topic.health import health
 from edge_agents.topic.settings import StreamSettings
 from tinyfleet.checkpoint import save_checkpoint
-from tinyfleet.config import setting
 from tinyfleet.errors import Refused
 from tinyfleet.readings import Reading
 from tinyfleet.ros.lifecycle import HostedNode
@@ -29,17 +27,7 @@ from tinyfleet.ros.lifecycle import HostedNode
 if TYPE_CHECKING:  # the types of messages are loaded only where there is a topic
     from edge_agents.ros_topic import TopicPort
 
-
 STREAM = "stream."
-
-
-@dataclass(frozen=True)
-class CheckpointSettings:
-    """Where the node's own files go."""
-
-    checkpoint_dir: Path = setting(  # noqa: RUF009 - declares a field
-        Path(), help="folder in which ~/checkpoint writes the model that this agent adapted"
-    )
 
 
 @dataclass
@@ -57,7 +45,6 @@ class AgentPart:
     def __init__(self, node: HostedNode[AgentSettings]) -> None:
         self._node = node
         self._stream = node.declare_settings(StreamSettings, STREAM)
-        self._checkpoints = node.declare_settings(CheckpointSettings)
         self._configured: _Configured | None = None
         self._leave = asyncio.Event()
         self._running: asyncio.Task[None] | None = None
@@ -113,14 +100,15 @@ class AgentPart:
 
     async def _write_checkpoint(self) -> str:
         """The path of the file that holds the newest personalised model."""
-        port = self._configured.port if self._configured else None
+        configured = self._configured
+        port = configured.port if configured else None
         newest = port.learning.personal.newest if port else None
-        if newest is None:
+        if configured is None or newest is None:
             raise Refused(
                 "there is no model of this agent's own yet: it has one once it has learned from a "
                 "topic, see stream.type"
             )
         name = f"{self._node.get_name()}-{newest.run_id}-{newest.round}.tinyfleet"
-        path = (self._checkpoints.read().checkpoint_dir / name).absolute()
+        path = (configured.stream.checkpoint_dir / name).absolute()
         await asyncio.to_thread(save_checkpoint, path, newest.checkpoint())
         return str(path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from edge_agents.topic.readers import TYPES
 from tinyfleet.config import setting
@@ -62,6 +63,9 @@ class StreamSettings:
     )
     reliable: bool = setting(
         False, help="ask publishers to repeat what is lost; else the quality of sensor data"
+    )
+    checkpoint_dir: Path = setting(
+        Path(), help="folder in which ~/checkpoint writes the model that this agent adapted"
     )
     stale_s: float = setting(
         2.0,

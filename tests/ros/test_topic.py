@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 from diagnostic_msgs.msg import DiagnosticArray
+from node_tables import table_of
 from rclpy.qos import QoSProfile, ReliabilityPolicy, qos_profile_sensor_data
 from sensor_msgs.msg import Imu
 from std_msgs.msg import Float32, Float32MultiArray, MultiArrayDimension, MultiArrayLayout
@@ -306,6 +307,23 @@ def test_settings_that_cannot_work_fail_to_configure_in_one_line(wrong, line, st
     assert "Traceback" not in node.printed()
 
 
+def test_names_are_those_of_the_guide_from_configure_to_clean_up(start, observer):
+    start("agent", arguments=_parameters(PAIRS | {"stream.label_topic": "true"}))
+    assert observer.state("agent") == "unconfigured"
+    before = table_of(observer, "agent").names
+    row_of_a_name = re.compile(r"^\| (\w+) \| `(.*?)` \| (\S+) \|$", re.MULTILINE)
+    expected = set(row_of_a_name.findall(GUIDE.read_text("utf-8")))
+    assert len(expected) == 4
+
+    def new() -> frozenset[tuple[str, str, str]]:
+        return table_of(observer, "agent").names - before
+
+    assert observer.change("agent", "configure")
+    observer.until(lambda: new() == expected, f"{expected}, not {new()}")
+    assert observer.change("agent", "cleanup")
+    observer.until(lambda: not new(), "the end of all of them")
+
+
 def test_help_names_the_stream_s_parameters():
     printed = subprocess.run(
         [sys.executable, "-m", "edge_agents.ros", "--help"],
@@ -326,7 +344,7 @@ def test_the_guide_s_agent_learns_predicts_and_writes_its_model(learner, observe
     with learner(
         *("--params-file", str(tmp_path / "hand.yaml")),
         *("-r", "features:=/imu/data", "-r", "labels:=/hand/action"),
-        checkpoint_dir=str(tmp_path),
+        **{"stream.checkpoint_dir": str(tmp_path)},
     ) as fleet:
         refused = observer.call(Trigger, "/agent/checkpoint")
         assert not refused.success

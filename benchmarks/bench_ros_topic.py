@@ -1,6 +1,6 @@
 """An agent's node that trains on 500 Hz of 1 kB: from message to prediction, memory, loss.
 
-    .venv-ros/bin/python benchmarks/ros_topic.py [--json] [--seconds 20]
+    python benchmarks/bench_ros_topic.py [--json] [--seconds 20]
 
 Real processes: three services, one agent's node, and this script as publisher and listener. The
 time is from `publish` here to the callback of `~/prediction` here: two hops of the middleware, the
@@ -22,20 +22,21 @@ from collections import deque
 from pathlib import Path
 from typing import Any
 
-os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
-os.environ.setdefault("ROS_DOMAIN_ID", "101")
-
 import numpy as np
-import rclpy
+from bench_ros import go_on_with_ros
 from machine import describe_machine
-from rclpy.executors import SingleThreadedExecutor
-from rclpy.qos import qos_profile_sensor_data
-from std_msgs.msg import Float32MultiArray
 
-from tinyfleet.cli.local_fleet import LocalFleet
-from tinyfleet.client import Fleet
-from tinyfleet.run import make_run
-from tinyfleet.tasks import make_task
+go_on_with_ros()  # in the Python that has rclpy
+
+import rclpy  # noqa: E402
+from rclpy.executors import SingleThreadedExecutor  # noqa: E402
+from rclpy.qos import qos_profile_sensor_data  # noqa: E402
+from std_msgs.msg import Float32MultiArray  # noqa: E402
+
+from tinyfleet.cli.local_fleet import LocalFleet  # noqa: E402
+from tinyfleet.client import Fleet  # noqa: E402
+from tinyfleet.run import make_run  # noqa: E402
+from tinyfleet.tasks import make_task  # noqa: E402
 
 HZ, INPUTS, SAMPLES = 500, 255, 50
 BARS = {"p99_ms": 10.0, "node_mb": 110.0, "lost": 0}
