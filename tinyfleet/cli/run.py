@@ -35,6 +35,7 @@ from tinyfleet.evaluation import Health
 from tinyfleet.v1 import coordinator_pb2
 
 RECONNECT_S = 0.5
+ATTACH_S = 120.0  # our choice: a board's firmware may have to be built first
 
 _run_argument = click.argument("run_id", metavar="RUN|last")
 
@@ -51,10 +52,17 @@ def command() -> None:
     ),
 )
 @run_options
+@click.option(
+    "--wait-for",
+    type=click.IntRange(0),
+    default=0,
+    metavar="N",
+    help="Start it once so many agents and boards are attached.",
+)
 @click.option("--watch", is_flag=True, help="Follow the run to its end.")
 @coordinator_option
 @json_option
-def start(run: RunOptions, watch: bool, coordinator: str, as_json: bool) -> None:
+def start(run: RunOptions, wait_for: int, watch: bool, coordinator: str, as_json: bool) -> None:
     """Start a run on a fleet; it begins as soon as an agent is there.
 
     The agents have the data: give --data only to have the options checked against it.
@@ -62,6 +70,7 @@ def start(run: RunOptions, watch: bool, coordinator: str, as_json: bool) -> None
     spec = run.make_run(run.outline_task())
     health = Health(spec.rounds, None, warn)
     with Fleet(coordinator) as fleet:
+        wait_for_agents(fleet, wait_for)
         state = fleet.create_run(spec)
         if watch:
             state = follow(fleet, state.run_id, health, quiet=as_json)
@@ -127,6 +136,15 @@ def stop(run_id: str, coordinator: str, as_json: bool) -> None:
     with Fleet(coordinator) as fleet:
         state = fleet.stop_run(resolve_run(fleet, run_id))
     _print(state, as_json)
+
+
+def wait_for_agents(fleet: Fleet, wanted: int) -> None:
+    """Return once so many are attached; raises Refused when they are not within ATTACH_S."""
+    deadline = time.monotonic() + ATTACH_S
+    while wanted and (attached := len(fleet.list_agents(attached_only=True))) < wanted:
+        if time.monotonic() > deadline:
+            raise Refused(f"{attached} of {wanted} agents are attached after {ATTACH_S:g} s")
+        time.sleep(RECONNECT_S)
 
 
 def follow(fleet: Fleet, run_id: str, health: Health, quiet: bool = False) -> coordinator_pb2.Run:
