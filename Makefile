@@ -23,7 +23,7 @@ setup: .venv/ready ## make .venv, install the locked dependencies and the projec
 
 setup-ros: .venv-ros/ready ## make .venv-ros with ROS 2's rclpy, where it has wheels: x86-64, Python 3.11 or 3.12
 
-.venv-ros/ready: requirements/ros.lock pyproject.toml setup.py $(LEARNER)
+.venv-ros/ready: requirements/ros.lock requirements/colcon.lock pyproject.toml setup.py $(LEARNER)
 	@dev/setup ros
 
 node_modules/ready: package-lock.json
@@ -67,7 +67,8 @@ lock: setup ## resolve the dependencies anew: versions and hashes, no addresses
 	$(COMPILE) --extra dev --output-file requirements/dev.lock pyproject.toml
 	$(COMPILE) --extra ros --extra services --extra mcu --extra test --constraint requirements/dev.lock \
 		--output-file requirements/ros.lock pyproject.toml
+	$(COMPILE) --output-file requirements/colcon.lock requirements/colcon.in
 
 clean: ## remove everything that `make setup` and the builds made
-	rm -rf .venv .venv-ros node_modules build dist *.egg-info tinyfleet/learner/_native.so
+	rm -rf .venv .venv-ros .venv-colcon node_modules build dist *.egg-info tinyfleet/learner/_native.so
 	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -2,7 +2,8 @@
 
 The library is loaded with ctypes, so it needs no Python headers and serves every Python version.
 Without a compiler the build goes on: the learner then runs on NumPy, slower, with the same results.
-All else about the project is in pyproject.toml.
+The files that make it a ROS 2 package go to share/, where `ros2 launch` finds them under colcon and
+in a virtual environment alike. All else about the project is in pyproject.toml.
 """
 
 import os
@@ -13,9 +14,10 @@ import sys
 from pathlib import Path
 from typing import ClassVar
 
-from setuptools import Command, setup
+from setuptools import Command, Distribution, setup
 from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build import build
+from setuptools.command.develop import develop
 
 SOURCE_FOLDER = Path("mcu_bridge/firmware/learner")
 LIBRARY = Path("tinyfleet/learner/_native.so")
@@ -24,6 +26,20 @@ ARITHMETIC = ["-std=c99", "-O3", "-ffp-contract=off", "-fno-math-errno"]
 WARNINGS = ["-Wall", "-Wextra", "-Werror=conversion", "-Werror=double-promotion"]
 COMPLETE = ["-Wl,-z,defs"] if sys.platform == "linux" else []  # a missing function fails here
 FLAGS = [*ARITHMETIC, *WARNINGS, *COMPLETE, "-fPIC", "-shared"]
+PROJECT = Path(__file__).resolve().parent / "pyproject.toml"
+SHARED = "share/tinyfleet"
+
+
+def ros_files() -> list[tuple[str, list[str]]]:
+    """Return what a ROS 2 package has in its share folder: marker, manifest, launch files."""
+    launch_files = sorted(str(path) for path in Path("launch").glob("*.launch.py"))
+    parameter_files = sorted(str(path) for path in Path("launch/config").glob("*.yaml"))
+    return [
+        ("share/ament_index/resource_index/packages", ["resource/tinyfleet"]),
+        (SHARED, ["package.xml", "LICENSE"]),
+        (f"{SHARED}/launch", launch_files),
+        (f"{SHARED}/launch/config", parameter_files),
+    ]
 
 
 def compiler() -> list[str] | None:
@@ -92,6 +108,15 @@ class Build(build):
     sub_commands: ClassVar = [*build.sub_commands, ("build_native", None)]
 
 
+class Develop(develop):
+    """What `colcon build --symlink-install` runs; the C learner goes into the source tree."""
+
+    def run(self) -> None:
+        self.reinitialize_command("build_native", editable_mode=True)
+        self.run_command("build_native")
+        super().run()
+
+
 class Wheel(bdist_wheel):
     """A wheel named for its platform when it holds the library: py3-none-linux_x86_64."""
 
@@ -103,4 +128,24 @@ class Wheel(bdist_wheel):
         return ("py3", "none", platform)
 
 
-setup(cmdclass={"bdist_wheel": Wheel, "build": Build, "build_native": BuildNative})
+class Package(Distribution):
+    """What pyproject.toml says, as plain values: colcon reads them back from their repr."""
+
+    def parse_config_files(self, filenames: object = None, **options: object) -> None:
+        # `colcon build --symlink-install` builds in a folder that lacks the file.
+        if filenames is None:
+            filenames = [*self.find_config_files(), str(PROJECT)]
+        super().parse_config_files(filenames, **options)
+        self.python_requires = self.metadata.python_requires = str(self.python_requires)
+
+
+setup(
+    distclass=Package,
+    cmdclass={
+        "bdist_wheel": Wheel,
+        "build": Build,
+        "build_native": BuildNative,
+        "develop": Develop,
+    },
+    data_files=ros_files(),
+)

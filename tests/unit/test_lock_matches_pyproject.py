@@ -11,13 +11,16 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).resolve().parents[2]
 LOCKS = {
     name: (ROOT / "requirements" / f"{name}.lock").read_text(encoding="utf-8")
-    for name in ("dev", "ros")
+    for name in ("dev", "ros", "colcon")
 }
 ROS_EXTRAS = {"ros", "services", "mcu", "test"}  # what .venv-ros has; .venv has all but [ros]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 
 
 def asked_for(lock: str) -> list[Requirement]:
+    if lock == "colcon":
+        lines = (ROOT / "requirements" / "colcon.in").read_text(encoding="utf-8").splitlines()
+        return [Requirement(line) for line in lines if not line.startswith("#")]
     project = PROJECT["project"]
     extras = project["optional-dependencies"]
     wanted = ROS_EXTRAS if lock == "ros" else set(extras) - {"ros"}
