@@ -37,7 +37,7 @@ test: setup setup-ros ## the whole test suite; that of the ROS nodes where rclpy
 	@if [ -e .venv-ros/ready ]; then echo "$(ROS_PYTHON) -m pytest tests/ros"; $(ROS_PYTHON) -m pytest tests/ros; fi
 
 test-fast: setup ## the unit tests only, in under a minute
-	$(PYTHON_BIN) -m pytest tests/unit -m "not slow"
+	$(PYTHON_BIN) -m pytest tests/unit -m "not slow" --hypothesis-profile=fast
 
 lint: setup node_modules/ready ## ruff, mypy, import rules, buf and a look over the tracked files
 	@dev/lint

@@ -18,6 +18,11 @@ IN_CI = os.environ.get("CI") == "true"
 hypothesis.settings.register_profile("tinyfleet", deadline=None, derandomize=IN_CI, print_blob=True)
 hypothesis.settings.load_profile("tinyfleet")
 
+# What `make test-fast` asks for: a quarter of the examples.
+hypothesis.settings.register_profile(
+    "fast", hypothesis.settings.get_profile("tinyfleet"), max_examples=25
+)
+
 # A shell that runs the tests in the background has them ignore Ctrl-C, and so would every program
 # that a test starts.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
