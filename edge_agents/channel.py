@@ -5,8 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Iterator
+from pathlib import Path
 
 import grpc
+
+from tinyfleet.security.channels import aio_channel
+from tinyfleet.security.handshakes import explained
 
 _OPTIONS = [
     # Every attempt has a channel of its own, so that our backoff is the only one: shared
@@ -36,9 +40,12 @@ class Lost(Exception):
         self.code = code
 
 
-def open_channel(address: str) -> grpc.aio.Channel:
-    """A channel to `address`, host:port; connects with the first call."""
-    return grpc.aio.insecure_channel(address, options=_OPTIONS)
+def open_channel(address: str, service: str, tls: Path | None) -> grpc.aio.Channel:
+    """A channel to the `service` at `address`, host:port; connects with the first call.
+
+    Raises InvalidInput, see `tinyfleet.security.channels.aio_channel`.
+    """
+    return aio_channel(address, service, tls, _OPTIONS)
 
 
 @contextlib.contextmanager
@@ -63,6 +70,8 @@ def lost_calls() -> Iterator[None]:
 
 def _reason(error: grpc.aio.AioRpcError) -> str:
     details = (error.details() or "").strip().split("\n")[0]
+    if (cause := explained(details)) is not None:
+        return cause
     if details.startswith("failed to connect"):  # then it tells the same three times over
         details = details.rpartition(": ")[2]
     details = details[:200]

@@ -12,6 +12,7 @@ import contextlib
 import logging
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -95,8 +96,11 @@ class _Stream:
 class Delivery:
     """Delivers to the aggregator that the coordinator names; connects when there is work."""
 
-    def __init__(self, ceiling_s: float, clock: Clock | None = None) -> None:
-        """ceiling_s: longest pause between two attempts, seconds."""
+    def __init__(
+        self, ceiling_s: float, clock: Clock | None = None, tls: Path | None = None
+    ) -> None:
+        """ceiling_s: longest pause between two attempts, seconds. tls: see `Attendance`."""
+        self._tls = tls
         self._clock = clock or Clock()
         self._backoff = Backoff(ceiling_s, self._clock)
         self._retries = Backoff(ceiling_s, self._clock)
@@ -181,7 +185,7 @@ class Delivery:
     async def _deliver(self, address: str) -> None:
         if not address:
             raise Lost("the coordinator named no aggregator")
-        async with open_channel(address) as channel:
+        async with open_channel(address, "aggregator", self._tls) as channel:
             call = aggregator_pb2_grpc.AggregatorServiceStub(channel).SubmitUpdates()
             await call.wait_for_connection()
             self._reachability.reached(address)

@@ -37,14 +37,15 @@ class Membership:
     ) -> None:
         self._name = name
         self._drain_s = settings.drain_s
-        self._telemetry = FleetTelemetry(name)
-        self._delivery = Delivery(settings.reconnect_s)
+        self._telemetry = FleetTelemetry(name, settings.tls)
+        self._delivery = Delivery(settings.reconnect_s, tls=settings.tls)
         self._work = Work(prepare, self._delivery, self._decline, self._telemetry)
         self._attendance = Attendance(
             settings.coordinator,
             Identity(name, uuid.uuid4().hex, capabilities),
             self,
             Patience(settings.reconnect_s, settings.give_up_s),
+            tls=settings.tls,
         )
         self._notices: set[asyncio.Task[None]] = set()
 

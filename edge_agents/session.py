@@ -12,6 +12,7 @@ import contextlib
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 import grpc
@@ -82,8 +83,11 @@ class Attendance:
         member: Member,
         patience: Patience,
         clock: Clock | None = None,
+        tls: Path | None = None,
     ) -> None:
+        """tls: folder of the certificate to show, see `tinyfleet.security.folder`."""
         self._address = address
+        self._tls = tls
         self._identity = identity
         self._member = member
         self._give_up_s = patience.give_up_s
@@ -131,7 +135,9 @@ class Attendance:
 
     async def _attend(self) -> None:
         async with contextlib.AsyncExitStack() as stack:
-            channel = await stack.enter_async_context(open_channel(self._address))
+            channel = await stack.enter_async_context(
+                open_channel(self._address, "coordinator", self._tls)
+            )
             call = coordinator_pb2_grpc.CoordinatorServiceStub(channel).Attend()
             await call.write(self._hello())
             async with asyncio.timeout(_WELCOME_S):

@@ -12,6 +12,8 @@ from edge_agents.device_url import NAME, NAME_RULE, check_device, parse_device
 from tinyfleet.config import ADDRESS, Sources, check_address, load_settings, setting
 from tinyfleet.errors import InvalidInput
 from tinyfleet.logs import FORMATS, LEVELS
+from tinyfleet.security.address import check_plaintext
+from tinyfleet.security.folder import TlsFolder
 from tinyfleet.tasks.holders import MAX_HOLDERS
 
 DESCRIPTION = "An edge agent: attends a coordinator, trains on this device, delivers updates."
@@ -28,6 +30,12 @@ class AgentSettings:
 
     coordinator: str = setting(
         "127.0.0.1:7310", help="address of the coordinator", check=check_address, metavar=ADDRESS
+    )
+    tls: Path | None = setting(
+        None,
+        help="folder with the certificate of this process: ca.pem, cert.pem, key.pem; without one "
+        "only this machine is reached",
+        metavar="FOLDER",
     )
     name: str = setting(
         "",
@@ -102,9 +110,18 @@ def completed(settings: AgentSettings, environment: Mapping[str, str]) -> AgentS
     if settings.holder and settings.own_data is not None:
         raise InvalidInput("own data are all of this device: leave --holder or --own-data out")
     _check_names(settings)
+    _check_tls(settings)
     if settings.data is not None and not settings.data.exists():
         raise InvalidInput(f"no data at {settings.data}: correct --data or {DATA_VARIABLE}")
     return settings
+
+
+def _check_tls(settings: AgentSettings) -> None:
+    """Raise InvalidInput when the coordinator cannot be reached as these settings want it."""
+    if settings.tls is None:
+        check_plaintext("coordinator", settings.coordinator)
+    else:
+        TlsFolder(settings.tls).read()
 
 
 def _check_names(settings: AgentSettings) -> None:

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import logging
+from pathlib import Path
+
+from tinyfleet.errors import InvalidInput
+from tinyfleet.logs import fields
 from tinyfleet.telemetry_grpc import Reporter
 
 CAPACITY = (
@@ -10,12 +15,16 @@ CAPACITY = (
 _DRAIN_S = 0.5  # our choice: the last samples are not worth a longer wait
 
 
+log = logging.getLogger("telemetry")
+
+
 class FleetTelemetry:
     """Forgets what is measured before the first welcome, and reports from then on."""
 
-    def __init__(self, source: str) -> None:
-        """source: the agent's name."""
+    def __init__(self, source: str, tls: Path | None = None) -> None:
+        """source: the agent's name. tls: see `edge_agents.session.Attendance`."""
         self._source = source
+        self._tls = tls
         self._address = ""
         self._reporter: Reporter | None = None
 
@@ -25,7 +34,12 @@ class FleetTelemetry:
             return
         await self.close()
         self._address = address
-        self._reporter = Reporter(self._source, address, capacity=CAPACITY) if address else None
+        if not address:
+            return
+        try:
+            self._reporter = Reporter(self._source, address, capacity=CAPACITY, tls=self._tls)
+        except InvalidInput as error:  # an address that the coordinator made up is not ours to mend
+            log.warning("nothing is reported", extra=fields(reason=error))
 
     def report(
         self, name: str, value: float, unit: str = "", run_id: str = "", round: int | None = None

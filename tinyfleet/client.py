@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -22,6 +23,8 @@ from tinyfleet.checkpoint import Checkpoint
 from tinyfleet.errors import InvalidInput, Refused, TinyFleetError, Unreachable
 from tinyfleet.model.spec import MAX_PARAMETERS, parameters_sha256
 from tinyfleet.run import RunSpec
+from tinyfleet.security.channels import channel
+from tinyfleet.security.handshakes import explained
 from tinyfleet.v1 import (
     aggregator_pb2,
     aggregator_pb2_grpc,
@@ -49,10 +52,14 @@ class Fleet:
     when it refuses; the message is one line for people.
     """
 
-    def __init__(self, coordinator: str, timeout_s: float = CALL_TIMEOUT_S) -> None:
+    def __init__(
+        self, coordinator: str, timeout_s: float = CALL_TIMEOUT_S, tls: Path | None = None
+    ) -> None:
+        """tls: folder of the operator's certificate; without one only this machine is reached."""
         self._address = coordinator
         self._timeout_s = timeout_s
-        self._channel = grpc.insecure_channel(coordinator, options=_OPTIONS)
+        self._tls = tls
+        self._channel = channel(coordinator, "coordinator", tls, _OPTIONS)
         self._coordinator = coordinator_pb2_grpc.CoordinatorServiceStub(self._channel)
 
     def __enter__(self) -> Self:
@@ -113,8 +120,8 @@ class Fleet:
         run = self.get_run(run_id)
         spec = run_from_message(run.spec)
         request = aggregator_pb2.FetchModelRequest(run_id=run_id, version=version)
-        with grpc.insecure_channel(run.aggregator, options=_OPTIONS) as channel:
-            stub = aggregator_pb2_grpc.AggregatorServiceStub(channel)
+        with channel(run.aggregator, "aggregator", self._tls, _OPTIONS) as to_aggregator:
+            stub = aggregator_pb2_grpc.AggregatorServiceStub(to_aggregator)
             try:
                 found, data = _joined(stub.FetchModel(request, timeout=10 * self._timeout_s))
             except grpc.RpcError as error:
@@ -151,6 +158,8 @@ def _translated(error: grpc.RpcError, service: str, address: str) -> TinyFleetEr
     status, details = error.code(), error.details()
     absent = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
     if status in absent and not was_answered(error):
+        if (cause := explained(details or "")) is not None:
+            return Refused(f"{service} at {address}: {cause}")
         return Unreachable(
             f"no {service} answers at {address}: start it with 'tinyfleet-{service}', "
             f"or name another address"

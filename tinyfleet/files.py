@@ -7,8 +7,11 @@ import tempfile
 from pathlib import Path
 
 
-def write_whole(path: Path, data: bytes) -> None:
-    """Write the file; its folder is made where it is missing. Raises OSError."""
+def write_whole(path: Path, data: bytes, mode: int = 0o644) -> None:
+    """Write the file; its folder is made where it is missing. Raises OSError.
+
+    mode: who may read it; until it is whole, only its owner may.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
@@ -16,7 +19,7 @@ def write_whole(path: Path, data: bytes) -> None:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        Path(temporary).chmod(0o644)
+        Path(temporary).chmod(mode)
         Path(temporary).replace(path)
         _sync_folder(path.parent)
     except BaseException:

@@ -15,12 +15,14 @@ import time
 import uuid
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 import grpc
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from tinyfleet.errors import InvalidInput
 from tinyfleet.logs import fields
+from tinyfleet.security.channels import Line
 from tinyfleet.telemetry import CAPACITY, Measurement, SampleBuffer, check_label
 from tinyfleet.v1 import metrics_pb2, metrics_pb2_grpc
 
@@ -73,8 +75,12 @@ class Reporter:
         clock: Callable[[], float] = time.time,
         capacity: int = CAPACITY,
         pace: Pace | None = None,
+        tls: Path | None = None,
     ) -> None:
-        """source: who measures, e.g. an agent's name; raises InvalidInput unless it is a label."""
+        """source: who measures, e.g. an agent's name. tls: folder of the certificate to show.
+
+        Raises InvalidInput unless the source is a label and the address may be dialled.
+        """
         check_label("source", source)
         if not source:
             raise InvalidInput("a reporter needs a source: the name of whoever measures")
@@ -86,6 +92,7 @@ class Reporter:
         self._awake = not address  # with nowhere to send to, nothing is ever woken
         self._late = False
         self._address = address
+        self._line = Line(address, "metrics", tls, _OPTIONS) if address else None
         self._task = self._loop.create_task(self._deliver_all()) if address else None
 
     @property
@@ -124,12 +131,12 @@ class Reporter:
             self._loop.call_soon_threadsafe(event.set)
 
     async def _deliver_all(self) -> None:
-        async with grpc.aio.insecure_channel(self._address, options=_OPTIONS) as channel:
-            stub = metrics_pb2_grpc.MetricsServiceStub(channel)
+        assert self._line is not None  # noqa: S101 - else nothing is delivered
+        async with contextlib.aclosing(self._line):
             while not self._closing.is_set() or len(self._buffer):
                 await self._more()
                 if samples := self._buffer.take(self._pace.largest):
-                    await self._deliver(stub, batch_request(self._source, samples))
+                    await self._deliver(self._line, batch_request(self._source, samples))
 
     async def _more(self) -> None:
         """Return when a batch is due: large enough, old enough, or the last one."""
@@ -143,13 +150,12 @@ class Reporter:
             self._wake.clear()
             self._awake = False
 
-    async def _deliver(
-        self, stub: metrics_pb2_grpc.MetricsServiceStub, request: metrics_pb2.ReportRequest
-    ) -> None:
+    async def _deliver(self, line: Line, request: metrics_pb2.ReportRequest) -> None:
         """Send one batch until it is stored or refused; each attempt under the same request id."""
         pause = self._pace.first_retry_s
         while True:
             try:
+                stub = metrics_pb2_grpc.MetricsServiceStub(line.channel())
                 await stub.Report(request, timeout=self._pace.call_s)
             except grpc.aio.AioRpcError as error:
                 if error.code() in _REFUSED:

@@ -32,7 +32,7 @@ def node() -> None:
 
 def build(settings: AggregatorSettings) -> server.Service:
     """The aggregator as a service to host; called inside the event loop."""
-    reporter = Reporter("aggregator", settings.metrics)
+    reporter = Reporter("aggregator", settings.metrics, tls=settings.tls)
     policy = SnapshotPolicy(settings.snapshot_rounds, settings.snapshot_bytes)
     keeper = Keeper(_open_journal(settings), policy, reporter)
     servicer = AggregatorServicer(keeper)
@@ -42,6 +42,7 @@ def build(settings: AggregatorSettings) -> server.Service:
         await reporter.close(TELEMETRY_DRAIN_S)
 
     return server.Service(
+        bearer="aggregator",
         names=[NAME],
         register=lambda grpc_server: aggregator_pb2_grpc.add_AggregatorServiceServicer_to_server(
             servicer, grpc_server

@@ -38,11 +38,11 @@ def node() -> None:
 
 def build(settings: CoordinatorSettings) -> server.Service:
     """The coordinator as a service to host. Called inside the event loop."""
-    reporter = Reporter("coordinator", settings.metrics)
+    reporter = Reporter("coordinator", settings.metrics, tls=settings.tls)
     rules = Rules(settings.heartbeat_s, settings.round_deadline_s, settings.max_agents)
     coordinator = Coordinator(
         _store(settings),
-        AggregatorClient(settings.aggregator),
+        AggregatorClient(settings.aggregator, settings.tls),
         reporter,
         spec_from_bytes,
         rules,
@@ -59,6 +59,7 @@ def build(settings: CoordinatorSettings) -> server.Service:
         await reporter.close(DRAIN_S)
 
     return server.Service(
+        bearer="coordinator",
         names=(SERVICE,),
         register=lambda grpc_server: add_CoordinatorServiceServicer_to_server(
             servicer, grpc_server

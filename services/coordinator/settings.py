@@ -20,7 +20,7 @@ class CoordinatorSettings(ServiceSettings):
 
     listen: str = setting(
         "127.0.0.1:7310",
-        help="loopback address to listen on; port 0 takes a free one",
+        help="address to listen on, loopback without --tls; port 0 takes a free one",
         check=check_listen_address,
         metavar=ADDRESS,
     )

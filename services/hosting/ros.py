@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import Any
 
 from services.hosting.errors import NotReady
-from services.hosting.server import Service, announce, check_loopback, serving
+from services.hosting.server import Service, announce, check_listen, serving
 from services.hosting.settings import ServiceSettings
 from tinyfleet.readings import Reading
 from tinyfleet.ros.lifecycle import HostedNode
@@ -53,7 +53,7 @@ class ServicePart:
         node.add_readings(self._readings)
 
     async def configure(self, settings: ServiceSettings) -> None:
-        check_loopback(settings.listen)
+        check_listen(settings.listen, settings.tls)
         self._service = self._build(settings)
         self._settings = settings
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ipaddress
 import logging
 import os
 import signal
@@ -22,12 +21,14 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from services.hosting.credentials import ServerCredentials
 from services.hosting.errors import Occupied, StorageFailed, status_of
 from services.hosting.settings import ServiceSettings
 from tinyfleet.config import Sources, check_listen_address, load_settings
 from tinyfleet.errors import InvalidInput, TinyFleetError
 from tinyfleet.logs import configure_logs, fields
 from tinyfleet.readings import Readings, no_readings
+from tinyfleet.security.address import is_loopback
 
 EXIT_INVALID = 2
 EXIT_UNAVAILABLE = 3
@@ -53,7 +54,8 @@ def _no_health(_: Callable[[bool], None]) -> None:
 class Service:
     """What `run_service` hosts.
 
-    names: full names of its gRPC services, for health and reflection. register: adds its servicers
+    bearer: whose certificate it shows: coordinator, aggregator or metrics. names: full names of its
+    gRPC services, for health and reflection. register: adds its servicers
     to a server. start: runs once the server listens. close: runs after the server has drained.
     drain: runs before that, and ends the streams that would otherwise stay open.
     report_health: is given a function that takes whether the service can do its work. readings:
@@ -70,6 +72,7 @@ class Service:
     report_health: Callable[[Callable[[bool], None]], None] = _no_health
     readings: Readings = no_readings
     checkpoint: Callable[[], Awaitable[Path]] | None = None
+    bearer: str = ""
 
 
 def main(
@@ -87,7 +90,7 @@ def main(
         settings = load_settings(
             settings_type, process, description, Sources(sys.argv[1:], os.environ), EXIT_CODES
         )
-        check_loopback(settings.listen)
+        check_listen(settings.listen, settings.tls)
         configure_logs(settings.log_level, settings.log_format)
         asyncio.run(run_service(settings, build))
     except (Occupied, StorageFailed) as error:
@@ -133,7 +136,7 @@ async def serving(settings: ServiceSettings, service: Service) -> AsyncIterator[
     reflection.enable_server_reflection(
         (*service.names, health.SERVICE_NAME, reflection.SERVICE_NAME), server
     )
-    address = _bind(server, settings.listen)
+    address = _bind(server, settings.listen, _credentials(settings, service))
     await server.start()
     set_health = _Health(status, ("", *service.names))
     await set_health.set(True)
@@ -203,21 +206,15 @@ class ErrorTranslator(grpc.aio.ServerInterceptor):
         )
 
 
-def check_loopback(address: str) -> None:
-    """Raise InvalidInput unless `address` is host:port on loopback: there is no TLS here."""
+def check_listen(address: str, tls: Path | None) -> None:
+    """Raise InvalidInput unless `address` is host:port, and on loopback when there is no TLS."""
     check_listen_address("listen", address)
     host = address.rpartition(":")[0]
-    if host != "localhost" and not _is_loopback(host.strip("[]")):
+    if tls is None and not is_loopback(host):
         raise InvalidInput(
-            f"refusing to listen on '{host}' without TLS: use 127.0.0.1, ::1 or localhost"
+            f"refusing to listen on '{host}' without TLS: give --tls FOLDER with a certificate, or "
+            "use 127.0.0.1, ::1 or localhost"
         )
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _translated_unary(method: Any) -> Any:
@@ -256,10 +253,17 @@ async def _end(context: Any, error: Exception) -> None:
         raise asyncio.CancelledError from None
 
 
-def _bind(server: grpc.aio.Server, listen: str) -> str:
+def _credentials(settings: ServiceSettings, service: Service) -> grpc.ServerCredentials | None:
+    return ServerCredentials(settings.tls, service.bearer).make() if settings.tls else None
+
+
+def _bind(server: grpc.aio.Server, listen: str, credentials: grpc.ServerCredentials | None) -> str:
     host = listen.rpartition(":")[0]
     try:
-        port = server.add_insecure_port(listen)
+        if credentials is None:
+            port = server.add_insecure_port(listen)
+        else:
+            port = server.add_secure_port(listen, credentials)
     except RuntimeError:
         port = 0
     if not port:

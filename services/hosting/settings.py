@@ -14,7 +14,7 @@ class ServiceSettings:
     """Base of each service's settings class."""
 
     listen: str = setting(
-        help="loopback address to listen on; port 0 takes a free one",
+        help="address to listen on, loopback without --tls; port 0 takes a free one",
         check=check_listen_address,
         metavar=ADDRESS,
     )
@@ -26,6 +26,12 @@ class ServiceSettings:
         None,
         help="file to write the address to once the service accepts connections",
         metavar="FILE",
+    )
+    tls: Path | None = setting(
+        None,
+        help="folder with the certificate of this process: ca.pem, cert.pem, key.pem; without one "
+        "only this machine is listened to and reached",
+        metavar="FOLDER",
     )
     drain_s: float = setting(
         5.0,

@@ -97,3 +97,10 @@ def test_the_engines_agree_and_a_second_run_does_too(sha_of):
 def test_another_seed_is_another_result(sha_of):
     run = ("simulate", "--task", "sine", "--model", "mlp_32", "--rounds", 5)
     assert sha_of(*run, "--seed", 1) != sha_of(*run, "--seed", 2)
+
+
+def test_a_fleet_over_tls_ends_where_the_simulator_ends(result_of):
+    run = (*SINE, "--strategy", "tiny_meta_fed", "--rounds", 30, *SMALL_UPDATES)
+    fleet, simulated = result_of("up", "--tls", "--agents", 3, *run), result_of("simulate", *run)
+    for what in ("parameters_sha256", "bytes_up", "samples", "diverged"):
+        assert fleet[what] == simulated[what], what

@@ -25,7 +25,9 @@ STORES = [
 ]
 COMMAND = ["tinyfleet/cli/*"]
 COMMANDS = [*COMMAND, "mcu_bridge/cli/*"]
-CLIENT = ["tinyfleet/client.py", "tinyfleet/telemetry_grpc.py"]  # what dials a service
+# What dials a service, and what knows when a certificate ends.
+CLIENT = ["tinyfleet/client.py", "tinyfleet/telemetry_grpc.py", "tinyfleet/security/*"]
+SIGNING = ["tinyfleet/security/authority.py", "services/hosting/*"]
 NODES = [
     "tinyfleet/ros/*",
     "services/hosting/ros.py",
@@ -43,6 +45,7 @@ MAY_IMPORT = {
     "grpc_reflection": [*MAINS],
     "sqlalchemy": STORES,
     "alembic": STORES,
+    "cryptography": SIGNING,
     "click": COMMANDS,
     "rich": COMMANDS,
     "matplotlib": ["tinyfleet/reports/*"],

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import click
 
 from tinyfleet.cli.console import json_option, note, print_json, print_table, si_bytes
-from tinyfleet.cli.fleet_options import ago, coordinator_option, message_document
+from tinyfleet.cli.fleet_options import ago, fleet_options, message_document
 from tinyfleet.client import Fleet
 from tinyfleet.v1 import coordinator_pb2
 
 
 @click.command("agents")
-@coordinator_option
+@fleet_options
 @click.option("--attached", is_flag=True, help="Only those whose stream is open now.")
 @json_option
-def command(coordinator: str, attached: bool, as_json: bool) -> None:
+def command(coordinator: str, tls: Path | None, attached: bool, as_json: bool) -> None:
     """List the agents of a fleet."""
-    with Fleet(coordinator) as fleet:
+    with Fleet(coordinator, tls=tls) as fleet:
         agents = fleet.list_agents(attached_only=attached)
     if as_json:
         print_json({"agents": [message_document(agent) for agent in agents]})

@@ -8,7 +8,7 @@ import click
 
 from tinyfleet.checkpoint import save_checkpoint
 from tinyfleet.cli.console import examples, json_option, print_json
-from tinyfleet.cli.fleet_options import coordinator_option, resolve_run
+from tinyfleet.cli.fleet_options import fleet_options, resolve_run
 from tinyfleet.cli.outcome import model_document
 from tinyfleet.client import Fleet
 from tinyfleet.model import parameters_sha256
@@ -34,16 +34,21 @@ def command() -> None:
     help="File to write. [default: RUN-ROUND.tinyfleet]",
 )
 @click.option("--version", type=click.IntRange(0), help="Rounds done. [default: the latest]")
-@coordinator_option
+@fleet_options
 @json_option
 def pull(
-    run_id: str, output: Path | None, version: int | None, coordinator: str, as_json: bool
+    run_id: str,
+    output: Path | None,
+    version: int | None,
+    coordinator: str,
+    tls: Path | None,
+    as_json: bool,
 ) -> None:
     """Fetch the model of RUN, checked against its hash, as a checkpoint file.
 
     It may still be training: what comes is the latest version.
     """
-    with Fleet(coordinator) as fleet:
+    with Fleet(coordinator, tls=tls) as fleet:
         checkpoint = fleet.fetch_checkpoint(resolve_run(fleet, run_id), version)
     path = output or Path(f"{checkpoint.run_id}-{checkpoint.version}.tinyfleet")
     save_checkpoint(path, checkpoint)

@@ -23,6 +23,7 @@ COMMANDS: dict[str, Entry] = {
     ),
     "run": Entry("tinyfleet.cli.run:command", "Start, list, show, watch and stop runs."),
     "agents": Entry("tinyfleet.cli.agents:command", "List the agents of a fleet."),
+    "ca": Entry("tinyfleet.cli.ca:command", "Issue and revoke certificates.", "tls"),
     "metrics": Entry("tinyfleet.cli.metrics:command", "Query, watch and summarize metrics."),
     "device": Entry("mcu_bridge.cli.device:command", "List, flash, watch and test boards."),
     "compare": Entry("tinyfleet.cli.compare:command", "Compare strategies from several seeds."),

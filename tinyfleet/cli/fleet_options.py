@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import click
@@ -16,15 +18,28 @@ from tinyfleet.client import Fleet
 from tinyfleet.errors import InvalidInput
 from tinyfleet.v1 import coordinator_pb2
 
-coordinator_option = click.option(
-    "--coordinator",
-    default="127.0.0.1:7310",
-    envvar="TINYFLEET_COORDINATOR",
-    show_envvar=True,
-    callback=checked_address,
-    metavar="HOST:PORT",
-    help="Address of the coordinator.",
-)
+Command = Callable[..., Any]
+
+
+def fleet_options(function: Command) -> Command:
+    """The flags of every command that talks to a fleet: `coordinator` and `tls`."""
+    function = click.option(
+        "--tls",
+        type=click.Path(path_type=Path),
+        envvar="TINYFLEET_TLS",
+        show_envvar=True,
+        metavar="FOLDER",
+        help="Folder with your certificate: ca.pem, cert.pem, key.pem.",
+    )(function)
+    return click.option(
+        "--coordinator",
+        default="127.0.0.1:7310",
+        envvar="TINYFLEET_COORDINATOR",
+        show_envvar=True,
+        callback=checked_address,
+        metavar="HOST:PORT",
+        help="Address of the coordinator.",
+    )(function)
 
 
 def status_name(run: coordinator_pb2.Run) -> str:

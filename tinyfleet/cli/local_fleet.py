@@ -25,6 +25,7 @@ from typing import IO, Self
 
 from tinyfleet.client import Fleet
 from tinyfleet.errors import InvalidInput, TinyFleetError, Unreachable
+from tinyfleet.security.bearer import OPERATOR
 
 START_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 15.0
@@ -68,7 +69,8 @@ class LocalFleet:
 
     folder: where state, logs and addresses go. agents: how many. agent_options: flags every agent
     gets. on_event: called with one line when a process is restarted. boards: URLs of boards, which
-    become `board-1`, `board-2` and so on in the fleet.
+    become `board-1`, `board-2` and so on in the fleet. secure: whether they prove who they are,
+    with certificates of an authority made for this fleet; an operator's is in `tls`.
     Raises FleetFailed when a process cannot be started.
     """
 
@@ -79,12 +81,15 @@ class LocalFleet:
         agent_options: Sequence[str] = (),
         on_event: Callable[[str], None] = log.info,
         boards: Sequence[str] = (),
+        *,
+        secure: bool = False,
     ) -> None:
         self.folder = folder
         self.members: list[Member] = []
         self._agents = [f"agent-{number}" for number in range(1, agents + 1)]
         self._boards = {f"board-{number}": url for number, url in enumerate(boards, 1)}
         self._agent_options = list(agent_options)
+        self._secure = secure
         self._on_event = on_event
         self._failure: str | None = None
         self._stopping = threading.Event()
@@ -148,6 +153,8 @@ class LocalFleet:
     def _start(self) -> None:
         for part in ("logs", "state", "addresses"):
             (self.folder / part).mkdir(parents=True, exist_ok=True)
+        if self._secure:
+            self._issue()
         self.metrics = self._start_service("metrics")
         self.aggregator = self._start_service("aggregator", "--metrics", self.metrics)
         self.coordinator = self._start_service(
@@ -158,6 +165,23 @@ class LocalFleet:
         if self._boards:
             self._start_agent(BOARDS, "--no-host-training", *self._device_options())
         self._watchdog.start()
+
+    @property
+    def tls(self) -> Path | None:
+        """The folder with an operator's certificate; None when the fleet has none."""
+        return self.folder / "tls" / OPERATOR if self._secure else None
+
+    def _issue(self) -> None:
+        # Signing needs the extra [tls], which a fleet without certificates does without.
+        from tinyfleet.security.site import issue_site
+
+        agents: dict[str, Sequence[str]] = dict.fromkeys(self._agents, ())
+        if self._boards:
+            agents[BOARDS] = list(self._boards)
+        issue_site(self.folder / "tls", agents)
+
+    def _tls_options(self, name: str) -> list[str]:
+        return ["--tls", str(self.folder / "tls" / name)] if self._secure else []
 
     def _device_options(self) -> list[str]:
         """--device for every board, with the name it has in the fleet."""
@@ -172,7 +196,7 @@ class LocalFleet:
         state = str(self.folder / "state" / name)
         module = [sys.executable, "-m", f"services.{name}"]
         where = ["--state", state, "--port-file", str(address_file)]
-        command = [*module, *where, *options, "--listen"]
+        command = [*module, *where, *options, *self._tls_options(name), "--listen"]
         member = self._add(name, [*command, "127.0.0.1:0"], address_file)
         address = self._address_of(member)
         member.command = [*command, address]  # a restart comes back on the same address
@@ -180,7 +204,7 @@ class LocalFleet:
 
     def _start_agent(self, name: str, *options: str) -> None:
         module = [sys.executable, "-m", "edge_agents"]
-        who = ["--coordinator", self.coordinator, "--name", name]
+        who = ["--coordinator", self.coordinator, "--name", name, *self._tls_options(name)]
         self._add(name, [*module, *who, *self._agent_options, *options], None)
 
     def _add(self, name: str, command: list[str], address_file: Path | None) -> Member:

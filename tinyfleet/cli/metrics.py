@@ -9,13 +9,14 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import click
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from tinyfleet.cli.console import examples, json_option, note, print_json, print_table, si_bytes
-from tinyfleet.cli.fleet_options import coordinator_option, resolve_run
+from tinyfleet.cli.fleet_options import fleet_options, resolve_run
 from tinyfleet.cli.metrics_client import Metrics, NoSuchRun
 from tinyfleet.cli.options import checked_address
 from tinyfleet.client import Fleet
@@ -44,7 +45,7 @@ def command() -> None:
 
 def _shared(function: Command) -> Command:
     """The flags that all three commands have."""
-    function = coordinator_option(function)
+    function = fleet_options(function)
     return click.option(
         "--metrics-service",
         "address",
@@ -116,6 +117,7 @@ def query(
     as_csv: bool,
     address: str,
     coordinator: str,
+    tls: Path | None,
     as_json: bool,
 ) -> None:
     """Print samples, or one value per group of them."""
@@ -123,12 +125,12 @@ def query(
         raise InvalidInput("--csv and --json exclude each other")
     keys = _parsed_keys(group_by)
     request = metrics_pb2.QueryRequest(
-        filter=_filter(run_id, metric, source, rounds, coordinator),
+        filter=_filter(run_id, metric, source, rounds, coordinator, tls),
         group_by=[_KEYS[key] for key in keys],
         limit=limit,
         **_parsed_aggregation(aggregate, keys),
     )
-    with Metrics(address) as metrics:
+    with Metrics(address, tls) as metrics:
         answer = metrics.query(request)
     kind = "groups" if aggregate else "samples"
     rows = (
@@ -162,12 +164,13 @@ def watch(
     count: int | None,
     address: str,
     coordinator: str,
+    tls: Path | None,
     as_json: bool,
 ) -> None:
     """Print samples as they arrive, until Ctrl-C."""
     left = math.inf if count is None else count
-    with Metrics(address) as metrics:
-        for news in metrics.watch(_filter(run_id, metric, source, rounds, coordinator)):
+    with Metrics(address, tls) as metrics:
+        for news in metrics.watch(_filter(run_id, metric, source, rounds, coordinator, tls)):
             if news.dropped:
                 note(f"too slow: {news.dropped:,} samples were left out here")
             for sample in news.samples:
@@ -182,10 +185,12 @@ def watch(
 @click.option("--run", "run_id", required=True, metavar="RUN|last", help="The run to summarize.")
 @_shared
 @json_option
-def summary(run_id: str, address: str, coordinator: str, as_json: bool) -> None:
+def summary(run_id: str, address: str, coordinator: str, tls: Path | None, as_json: bool) -> None:
     """Print a run at a glance: one line per metric."""
-    with Metrics(address) as metrics:
-        rows = [_summary_row(entry) for entry in metrics.summarize(_resolved(run_id, coordinator))]
+    with Metrics(address, tls) as metrics:
+        rows = [
+            _summary_row(entry) for entry in metrics.summarize(_resolved(run_id, coordinator, tls))
+        ]
     if as_json:
         print_json({"metrics": rows})
     else:
@@ -217,11 +222,11 @@ def settled_summary(metrics: Metrics, run_id: str) -> list[Row]:
 
 
 def _filter(
-    run_id: str, metric: str, source: str, rounds: str | None, coordinator: str
+    run_id: str, metric: str, source: str, rounds: str | None, coordinator: str, tls: Path | None
 ) -> metrics_pb2.Filter:
     first, last = _parsed_rounds(rounds)
     return metrics_pb2.Filter(
-        run_id=_resolved(run_id, coordinator),
+        run_id=_resolved(run_id, coordinator, tls),
         name=metric,
         source=source,
         first_round=first,
@@ -229,10 +234,10 @@ def _filter(
     )
 
 
-def _resolved(run_id: str, coordinator: str) -> str:
+def _resolved(run_id: str, coordinator: str, tls: Path | None) -> str:
     if run_id != "last":
         return run_id
-    with Fleet(coordinator) as fleet:
+    with Fleet(coordinator, tls=tls) as fleet:
         return resolve_run(fleet, run_id)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -10,6 +11,8 @@ import grpc
 
 from tinyfleet.client import was_answered
 from tinyfleet.errors import InvalidInput, Refused, TinyFleetError, Unreachable
+from tinyfleet.security.channels import channel
+from tinyfleet.security.handshakes import explained
 from tinyfleet.v1 import metrics_pb2, metrics_pb2_grpc
 
 QUESTION_TIMEOUT_S = 60.0
@@ -30,9 +33,10 @@ class Metrics:
     refuses, with a message of one line.
     """
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, tls: Path | None = None) -> None:
+        """tls: folder of the operator's certificate."""
         self._address = address
-        self._channel = grpc.insecure_channel(address, options=_OPTIONS)
+        self._channel = channel(address, "metrics", tls, _OPTIONS)
         self._stub = metrics_pb2_grpc.MetricsServiceStub(self._channel)
 
     def __enter__(self) -> Self:
@@ -90,6 +94,8 @@ class Metrics:
             raise self._translated(error) from None
 
     def _translated(self, error: grpc.RpcError) -> TinyFleetError:
+        if (cause := explained(error.details() or "")) is not None and not was_answered(error):
+            return Refused(f"metrics service at {self._address}: {cause}")
         match error.code():
             case grpc.StatusCode.UNAVAILABLE if not was_answered(error):
                 return Unreachable(

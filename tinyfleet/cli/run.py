@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import click
@@ -21,8 +22,8 @@ from tinyfleet.cli.console import (
 )
 from tinyfleet.cli.fleet_options import (
     RUN_COLUMNS,
-    coordinator_option,
     describe_run,
+    fleet_options,
     resolve_run,
     run_document,
     run_row,
@@ -60,16 +61,23 @@ def command() -> None:
     help="Start it once so many agents and boards are attached.",
 )
 @click.option("--watch", is_flag=True, help="Follow the run to its end.")
-@coordinator_option
+@fleet_options
 @json_option
-def start(run: RunOptions, wait_for: int, watch: bool, coordinator: str, as_json: bool) -> None:
+def start(
+    run: RunOptions,
+    wait_for: int,
+    watch: bool,
+    coordinator: str,
+    tls: Path | None,
+    as_json: bool,
+) -> None:
     """Start a run on a fleet; it begins as soon as an agent is there.
 
     The agents have the data: give --data only to have the options checked against it.
     """
     spec = run.make_run(run.outline_task())
     health = Health(spec.rounds, None, warn)
-    with Fleet(coordinator) as fleet:
+    with Fleet(coordinator, tls=tls) as fleet:
         wait_for_agents(fleet, wait_for)
         state = fleet.create_run(spec)
         if watch:
@@ -82,11 +90,11 @@ def start(run: RunOptions, wait_for: int, watch: bool, coordinator: str, as_json
 @click.option(
     "--limit", type=click.IntRange(1, 1000), default=20, metavar="N", help="Most runs to list."
 )
-@coordinator_option
+@fleet_options
 @json_option
-def list_runs(limit: int, coordinator: str, as_json: bool) -> None:
+def list_runs(limit: int, coordinator: str, tls: Path | None, as_json: bool) -> None:
     """List the newest runs."""
-    with Fleet(coordinator) as fleet:
+    with Fleet(coordinator, tls=tls) as fleet:
         runs = fleet.list_runs(limit)
     if as_json:
         print_json({"runs": [run_document(run) for run in runs]})
@@ -98,22 +106,22 @@ def list_runs(limit: int, coordinator: str, as_json: bool) -> None:
 
 @command.command("show")
 @_run_argument
-@coordinator_option
+@fleet_options
 @json_option
-def show(run_id: str, coordinator: str, as_json: bool) -> None:
+def show(run_id: str, coordinator: str, tls: Path | None, as_json: bool) -> None:
     """Show one run."""
-    with Fleet(coordinator) as fleet:
+    with Fleet(coordinator, tls=tls) as fleet:
         state = fleet.get_run(resolve_run(fleet, run_id))
     _print(state, as_json)
 
 
 @command.command("watch")
 @_run_argument
-@coordinator_option
+@fleet_options
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per change.")
-def watch(run_id: str, coordinator: str, as_json: bool) -> None:
+def watch(run_id: str, coordinator: str, tls: Path | None, as_json: bool) -> None:
     """Follow a run to its end; fails when the run does."""
-    with Fleet(coordinator) as fleet:
+    with Fleet(coordinator, tls=tls) as fleet:
         run_id = resolve_run(fleet, run_id)
         state = fleet.get_run(run_id)
         health = Health(state.spec.rounds, None, warn)
@@ -129,11 +137,11 @@ def watch(run_id: str, coordinator: str, as_json: bool) -> None:
 
 @command.command("stop")
 @_run_argument
-@coordinator_option
+@fleet_options
 @json_option
-def stop(run_id: str, coordinator: str, as_json: bool) -> None:
+def stop(run_id: str, coordinator: str, tls: Path | None, as_json: bool) -> None:
     """Stop a run; the model it has reached stays and can be pulled."""
-    with Fleet(coordinator) as fleet:
+    with Fleet(coordinator, tls=tls) as fleet:
         state = fleet.stop_run(resolve_run(fleet, run_id))
     _print(state, as_json)
 

@@ -84,6 +84,12 @@ MAX_BOARDS = 16  # our choice: each emulated one is a process that takes a core 
     type=click.Path(path_type=Path),
     help="Folder for databases and logs. [default: a temporary one]",
 )
+@click.option(
+    "--tls",
+    "secure",
+    is_flag=True,
+    help="Let all parts prove who they are, with certificates made for this fleet.",
+)
 @click.option("--stay", is_flag=True, help="Keep the fleet up after the run, until Ctrl-C.")
 @energy_option
 @json_option
@@ -97,6 +103,7 @@ def command(
     test_every: int,
     out: Path | None,
     state: Path | None,
+    secure: bool,
     stay: bool,
     energy: Path | None,
     as_json: bool,
@@ -119,10 +126,13 @@ def command(
     )
     make_folder(out)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # stopped in order, like Ctrl-C
-    with _folder(state) as folder, _local_fleet(folder, agents, boards, engine, run.data) as local:
+    with (
+        _folder(state) as folder,
+        _local_fleet(folder, agents, boards, engine, run.data, secure) as local,
+    ):
         if not as_json:
             _say_where(local, agents, boards)
-        with Fleet(local.coordinator) as fleet:
+        with Fleet(local.coordinator, tls=local.tls) as fleet:
             local.wait_for_agents(fleet)
             outcome, summary = session.train(local, fleet, quiet=as_json)
             outcome = replace(outcome, models=models)
@@ -168,7 +178,7 @@ class _Session:
         parameters = fleet.fetch_checkpoint(run_id).parameters
         evaluation = evaluate(self.learner, parameters, self.task, self.settings)
         health.tested(self.spec.rounds, evaluation)
-        summary, losses = _ask_metrics(local.metrics, run_id, self.spec.rounds)
+        summary, losses = _ask_metrics(local, run_id, self.spec.rounds)
         outcome = Outcome(
             run=self.spec,
             run_id=run_id,
@@ -196,12 +206,12 @@ def _folder(state: Path | None) -> Iterator[Path]:
 
 
 def _local_fleet(
-    folder: Path, agents: int, boards: list[str], engine: str, data: Path | None
+    folder: Path, agents: int, boards: list[str], engine: str, data: Path | None, secure: bool
 ) -> LocalFleet:
     options = ["--engine", engine]
     if data is not None:
         options += ["--data", str(data.resolve())]
-    return LocalFleet(folder, agents, options, on_event=note, boards=boards)
+    return LocalFleet(folder, agents, options, on_event=note, boards=boards, secure=secure)
 
 
 def _say_where(local: LocalFleet, agents: int, boards: list[str]) -> None:
@@ -237,11 +247,11 @@ def _before(rounds: int, tests: list[tuple[int, Evaluation]]) -> list[tuple[int,
 
 
 def _ask_metrics(
-    address: str, run_id: str, rounds: int
+    local: LocalFleet, run_id: str, rounds: int
 ) -> tuple[list[dict[str, Any]], tuple[tuple[float, float], ...]]:
     """The run at a glance and its training loss, as the metrics service answers."""
     try:
-        with Metrics(address) as metrics:
+        with Metrics(local.metrics, local.tls) as metrics:
             return settled_summary(metrics, run_id), tuple(metrics.losses(run_id, rounds))
     except TinyFleetError as error:
         note(f"no metrics of this run: {error}")
@@ -267,8 +277,10 @@ def _print(
 
 
 def _stay(local: LocalFleet) -> None:
+    show = f" --tls {local.tls}" if local.tls else ""
     note(
-        f"the fleet stays up until Ctrl-C; try: tinyfleet agents --coordinator {local.coordinator}"
+        "the fleet stays up until Ctrl-C; try: tinyfleet agents --coordinator "
+        f"{local.coordinator}{show}"
     )
     with contextlib.suppress(KeyboardInterrupt):
         while True:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import NoReturn
 
 import grpc
@@ -14,6 +15,9 @@ from services.coordinator.ports import (
     ModelUnknown,
 )
 from services.coordinator.work import ClosedRound, ModelChange, RefusedUpdate, Totals
+from tinyfleet.errors import InvalidInput
+from tinyfleet.security.channels import Line
+from tinyfleet.security.handshakes import explained
 from tinyfleet.v1 import aggregator_pb2, aggregator_pb2_grpc, model_pb2
 
 CALL_S = 30.0  # our choice: making or storing a model of the largest size takes seconds
@@ -42,10 +46,10 @@ _OPTIONS = (
 class AggregatorClient:
     """A client of the AggregatorService at `address`. Made inside a running event loop."""
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, tls: Path | None = None) -> None:
+        """tls: folder of the coordinator's certificate."""
         self._address = address
-        self._channel = grpc.aio.insecure_channel(address, options=_OPTIONS)
-        self._stub = aggregator_pb2_grpc.AggregatorServiceStub(self._channel)
+        self._line = Line(address, "aggregator", tls, _OPTIONS)
 
     @property
     def address(self) -> str:
@@ -54,13 +58,15 @@ class AggregatorClient:
     async def open_run(self, run_id: str, spec: bytes) -> None:
         message = model_pb2.RunSpec.FromString(spec)
         request = aggregator_pb2.OpenRunRequest(run_id=run_id, spec=message)
+        stub = self._stub()
         try:
-            await self._stub.OpenRun(request, timeout=CALL_S)
+            await stub.OpenRun(request, timeout=CALL_S)
         except grpc.aio.AioRpcError as error:
             _raise(error)
 
     async def watch(self, run_id: str) -> AsyncIterator[ModelChange]:
-        call = self._stub.WatchModel(aggregator_pb2.WatchModelRequest(run_id=run_id))
+        stub = self._stub()
+        call = stub.WatchModel(aggregator_pb2.WatchModelRequest(run_id=run_id))
         whole = True
         try:
             while (message := await call.read()) is not grpc.aio.EOF:
@@ -73,14 +79,22 @@ class AggregatorClient:
 
     async def end_run(self, run_id: str) -> Ended:
         request = aggregator_pb2.EndRunRequest(run_id=run_id)
+        stub = self._stub()
         try:
-            answer = await self._stub.EndRun(request, timeout=CALL_S)
+            answer = await stub.EndRun(request, timeout=CALL_S)
         except grpc.aio.AioRpcError as error:
             _raise(error)
         return Ended(answer.version, answer.parameters_sha256)
 
     async def close(self) -> None:
-        await self._channel.close()
+        await self._line.aclose()
+
+    def _stub(self) -> aggregator_pb2_grpc.AggregatorServiceStub:
+        """The stub to make the next call with; a certificate that is missing now may come back."""
+        try:
+            return aggregator_pb2_grpc.AggregatorServiceStub(self._line.channel())
+        except InvalidInput as error:
+            raise AggregatorUnavailable(str(error)) from None
 
 
 def _change(message: aggregator_pb2.WatchModelResponse, whole: bool) -> ModelChange:
@@ -124,7 +138,8 @@ def _closed(message: aggregator_pb2.ClosedRound) -> ClosedRound:
 
 
 def _raise(error: grpc.aio.AioRpcError) -> NoReturn:
-    reason = error.details() or error.code().name
+    details = error.details() or ""
+    reason = explained(details) or details or error.code().name
     if error.code() is grpc.StatusCode.NOT_FOUND:
         raise ModelUnknown(reason) from None
     if error.code() in _REFUSALS:

@@ -17,7 +17,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from services.hosting.errors import Conflict, NotFound, NotReady, Occupied, StorageFailed
-from services.hosting.server import Service, check_loopback, serving
+from services.hosting.server import Service, check_listen, serving
 from services.hosting.settings import ServiceSettings
 from tinyfleet.config import setting
 from tinyfleet.errors import InvalidInput
@@ -192,7 +192,7 @@ async def test_a_port_that_is_taken_is_said_so():
 
 @pytest.mark.parametrize("address", ["127.0.0.1:7311", "127.8.9.1:0", "localhost:1", "[::1]:65535"])
 def test_loopback_is_allowed(address):
-    check_loopback(address)
+    check_listen(address, None)
 
 
 @pytest.mark.parametrize(
@@ -201,7 +201,7 @@ def test_loopback_is_allowed(address):
 )
 def test_anything_else_is_refused(address):
     with pytest.raises(InvalidInput, match=r"without TLS|host:port"):
-        check_loopback(address)
+        check_listen(address, None)
 
 
 @pytest.mark.parametrize(
@@ -209,7 +209,7 @@ def test_anything_else_is_refused(address):
 )
 def test_what_is_no_address_is_refused(address):
     with pytest.raises(InvalidInput, match="host:port"):
-        check_loopback(address)
+        check_listen(address, None)
 
 
 async def test_open_streams_are_ended_by_the_service_and_not_waited_for():

@@ -1,0 +1,27 @@
+"""What may be reached without TLS: this machine and nothing else."""
+
+from __future__ import annotations
+
+import ipaddress
+
+from tinyfleet.errors import InvalidInput
+
+
+def check_plaintext(service: str, address: str) -> None:
+    """Raise InvalidInput unless `address`, host:port, is on this machine."""
+    host = address.rpartition(":")[0]
+    if not is_loopback(host):
+        raise InvalidInput(
+            f"refusing to reach the {service} at '{host[:80]}' without TLS: give --tls FOLDER "
+            "with a certificate, from 'tinyfleet ca issue' or 'tinyfleet agent join'"
+        )
+
+
+def is_loopback(host: str) -> bool:
+    """Whether `host`, in brackets or not, is this machine."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False

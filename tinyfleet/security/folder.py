@@ -1,0 +1,153 @@
+"""A folder with a certificate: `ca.pem`, `cert.pem` and `key.pem`, as `tinyfleet ca issue` writes.
+
+Read again whenever a file has changed, so that a new certificate needs no restart. Of X.509 only
+the end of a certificate's validity is read here; the rest is gRPC's.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import calendar
+import stat
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+from tinyfleet.errors import InvalidInput
+
+CA, CERTIFICATE, KEY, REVOKED = "ca.pem", "cert.pem", "key.pem", "revoked.pem"
+MAX_FILE_BYTES = 256 * 1024  # our choice: a chain has a few kilobytes
+_BEGIN, _END = b"-----BEGIN CERTIFICATE-----", b"-----END CERTIFICATE-----"
+_SEQUENCE, _CONTEXT_0, _UTC_TIME = 0x30, 0xA0, 0x17
+
+
+class Material(NamedTuple):
+    """What the files hold, PEM. ca: whom to trust. expires_s: when `certificate` ends, Unix."""
+
+    ca: bytes
+    certificate: bytes
+    key: bytes
+    expires_s: int
+
+
+class TlsFolder:
+    """A process's own certificate, its key, and the certificates of those it trusts."""
+
+    def __init__(self, path: Path, now: Callable[[], float] = time.time) -> None:
+        self.path = path
+        self._now = now
+        self._stamp: tuple[tuple[int, int], ...] = ()
+        self._material: Material | None = None
+
+    def stamp(self) -> tuple[tuple[int, int], ...]:
+        """Changes when a file does; raises InvalidInput when one is missing."""
+        return tuple(self._stamp_of(name) for name in (CA, CERTIFICATE, KEY))
+
+    def read(self) -> Material:
+        """The files as they are now; raises InvalidInput with the remedy when they will not do."""
+        stamp = self.stamp()
+        if self._material is None or stamp != self._stamp:
+            self._material, self._stamp = self._load(), stamp
+        self._check_expiry(self._material)
+        return self._material
+
+    def _load(self) -> Material:
+        _check_private(self.path / KEY)
+        ca, certificate, key = (self._bytes(name) for name in (CA, CERTIFICATE, KEY))
+        if _BEGIN not in ca:
+            raise InvalidInput(f"{self.path / CA} holds no certificate: copy the site's {CA} there")
+        try:
+            return Material(ca, certificate, key, expiry(certificate))
+        except InvalidInput as error:
+            raise InvalidInput(f"{self.path / CERTIFICATE}: {error}") from None
+
+    def _check_expiry(self, material: Material) -> None:
+        if self._now() >= material.expires_s:
+            when = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(material.expires_s))
+            raise InvalidInput(
+                f"the certificate in {self.path} expired on {when}: issue a new one "
+                "('tinyfleet ca issue'), or set this machine's clock if it is wrong"
+            )
+
+    def _stamp_of(self, name: str) -> tuple[int, int]:
+        try:
+            about = (self.path / name).stat()
+        except OSError as error:
+            raise _unreadable(self.path / name, error) from None
+        return about.st_mtime_ns, about.st_ino
+
+    def _bytes(self, name: str) -> bytes:
+        try:
+            with (self.path / name).open("rb") as file:
+                data = file.read(MAX_FILE_BYTES + 1)
+        except OSError as error:
+            raise _unreadable(self.path / name, error) from None
+        if len(data) > MAX_FILE_BYTES:
+            raise InvalidInput(f"{self.path / name} has more than {MAX_FILE_BYTES} bytes")
+        return data
+
+
+def expiry(pem: bytes) -> int:
+    """When the first certificate of `pem` ends, in seconds since 1970; raises InvalidInput."""
+    try:
+        _, _, rest = pem.partition(_BEGIN)
+        body, end, _ = rest.partition(_END)
+        if not end:
+            raise InvalidInput("it holds no certificate")
+        return _not_after(base64.b64decode(body))
+    except (ValueError, IndexError, binascii.Error) as error:
+        reason = error if isinstance(error, InvalidInput) else "it is no certificate"
+        raise InvalidInput(str(reason)) from None
+
+
+def _not_after(der: bytes) -> int:
+    """RFC 5280, 4.1: version (optional), serial, signature and issuer stand before validity."""
+    certificate, _ = _element(der, _SEQUENCE)
+    rest, _ = _element(certificate, _SEQUENCE)
+    if rest[0] == _CONTEXT_0:
+        _, rest = _element(rest)
+    for _ in range(3):
+        _, rest = _element(rest)
+    validity, _ = _element(rest, _SEQUENCE)
+    _, not_after = _element(validity)
+    text, _ = _element(not_after)
+    digits = text.decode("ascii")
+    if not_after[0] == _UTC_TIME:  # two digits of the year, 1950 to 2049
+        digits = ("19" if digits[:2] >= "50" else "20") + digits
+    return calendar.timegm(time.strptime(digits, "%Y%m%d%H%M%SZ"))
+
+
+def _element(der: bytes, tag: int | None = None) -> tuple[bytes, bytes]:
+    """The content of the first DER element, and what follows it."""
+    if tag is not None and der[0] != tag:
+        raise ValueError(der[0])
+    size, start = der[1], 2
+    if size >= 0x80:
+        start = 2 + (size & 0x7F)
+        size = int.from_bytes(der[2:start], "big")
+    if start + size > len(der):
+        raise ValueError(size)
+    return der[start : start + size], der[start + size :]
+
+
+def _check_private(path: Path) -> None:
+    """Raise InvalidInput when others could read the key.
+
+    The group may where the file is root's: so a key is given to a process that is not root.
+    """
+    try:
+        about = path.stat()
+    except OSError as error:
+        raise _unreadable(path, error) from None
+    allowed = 0o640 if about.st_uid == 0 else 0o600
+    mode = stat.S_IMODE(about.st_mode)
+    if mode & 0o077 & ~allowed:
+        raise InvalidInput(f"others can read the private key {path} (mode {mode:o}): chmod 600 it")
+
+
+def _unreadable(path: Path, error: OSError) -> InvalidInput:
+    return InvalidInput(
+        f"cannot read {path}: {error.strerror}; 'tinyfleet ca issue' writes such a folder"
+    )
