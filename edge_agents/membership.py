@@ -39,7 +39,7 @@ class Membership:
         self._drain_s = settings.drain_s
         self._telemetry = FleetTelemetry(name, settings.tls)
         self._delivery = Delivery(settings.reconnect_s, tls=settings.tls)
-        self._work = Work(prepare, self._delivery, self._decline, self._telemetry)
+        self._work = Work(name, prepare, self._delivery, self._decline, self._telemetry)
         self._attendance = Attendance(
             settings.coordinator,
             Identity(name, uuid.uuid4().hex, capabilities),

@@ -27,6 +27,13 @@ MAX_IN_HAND = 64  # the contract's bound on a hello, coordinator.proto
 _WELCOME_S = 30.0  # our choice: a coordinator that says nothing for so long is tried again
 _HEARTBEATS_S = (0.05, 600.0)  # our choice: what an agent makes of absurd wishes
 _MOST_REFUSALS = 3  # our choice: a hello can also be refused for coming late on a busy machine
+_REFUSALS = frozenset(
+    {
+        grpc.StatusCode.INVALID_ARGUMENT,
+        grpc.StatusCode.PERMISSION_DENIED,
+        grpc.StatusCode.UNAUTHENTICATED,
+    }
+)
 _HEARTBEAT = coordinator_pb2.AttendRequest(heartbeat=coordinator_pb2.Heartbeat())
 
 log = logging.getLogger("session")
@@ -212,7 +219,7 @@ class Attendance:
                 f"another process attends as '{self._identity.name}' now: "
                 "give each agent a --name of its own"
             )
-        self._refusals += lost.code is grpc.StatusCode.INVALID_ARGUMENT
+        self._refusals += lost.code in _REFUSALS
         if self._refusals >= _MOST_REFUSALS:
             raise InvalidInput(f"the coordinator refused this agent: {lost}")
 

@@ -83,12 +83,14 @@ class Work:
 
     def __init__(
         self,
+        name: str,
         prepare: Prepare,
         delivery: Delivery,
         decline: Decline,
         telemetry: Telemetry,
         clock: Clock | None = None,
     ) -> None:
+        self._name = name
         self._prepare = prepare
         self._delivery = delivery
         self._decline = decline
@@ -221,6 +223,7 @@ class Work:
         upload = self._upload(assignment, run, work.exchange)
         outcome = await self._train(run.trainer, start, work.plan, draw, upload)
         header = _header(assignment, work, outcome, version)
+        header.agent = self._name
         return TrainedUpdate(header, outcome.update, self._refusal(upload, header)), upload
 
     def _upload(
@@ -353,6 +356,7 @@ def _header(
         loss=outcome.loss,
         training_us=round(outcome.seconds * 1e6),
         diverged=outcome.diverged,
+        grant=assignment.grant,
         start_bytes=None if is_whole else len(assignment.parameters),
     )
 

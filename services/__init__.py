@@ -1,9 +1,10 @@
 """The three services: coordinator, aggregator, metrics; and what they share, hosting."""
 
 import os
+import sys
 
-from tinyfleet.grpc_engine import choose_engine
+from tinyfleet.grpc_engine import choose_engine, choose_verbosity
 
 # Here, because both have to come before whatever loads grpc.
 choose_engine()
-os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # what it logs reaches us as errors, too
+choose_verbosity(sys.argv, os.environ)

@@ -33,7 +33,7 @@ from tinyfleet.v1 import (
 )
 from tinyfleet.wire import parameters_from_bytes, run_from_message, run_to_message
 
-ANSWERED = "tinyfleet-answered"  # MUST match services/hosting/server.py
+ANSWERED = "tinyfleet-answered"  # MUST match services/hosting/access.py
 CALL_TIMEOUT_S = 10.0
 _OPTIONS = (("grpc.enable_http_proxy", 0),)  # a fleet is reached directly
 ENDED = (

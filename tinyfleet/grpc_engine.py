@@ -8,6 +8,8 @@ round that is a tenth to a seventh less time, and half the context switches (dec
 from __future__ import annotations
 
 import os
+import re
+from collections.abc import MutableMapping, Sequence
 
 _WITHOUT_EVENT_ENGINE = ",".join(
     f"-{name}"
@@ -18,6 +20,10 @@ _WITHOUT_EVENT_ENGINE = ",".join(
     )
 )
 
+# Where a service may be told its folder of certificates, as a program and as a ROS node.
+_MAY_NAME_TLS = {"--tls", "tls:", "--config", "--params-file"}
+_VARIABLE = re.compile(r"TINYFLEET_[A-Z]+_(TLS|CONFIG)")
+
 
 def choose_engine() -> None:
     """Choose the polling engine, unless GRPC_EXPERIMENTS says otherwise. Call it before grpc loads.
@@ -25,3 +31,16 @@ def choose_engine() -> None:
     A release of gRPC that no longer has the choice ignores it.
     """
     os.environ.setdefault("GRPC_EXPERIMENTS", _WITHOUT_EVENT_ENGINE)
+
+
+def choose_verbosity(arguments: Sequence[str], environment: MutableMapping[str, str]) -> None:
+    """Choose what gRPC logs, unless GRPC_VERBOSITY says so. Call it before grpc loads.
+
+    Nothing at all, as it reaches us as errors too; but for a server that may use TLS, which hears
+    of failed handshakes in no other way (services/hosting/handshakes.py). That is long before the
+    settings are read, so it goes by where they may come from.
+    """
+    told = any(word.partition("=")[0] in _MAY_NAME_TLS for word in arguments)
+    told |= any(_VARIABLE.fullmatch(name) for name in environment)
+    if not told:
+        environment.setdefault("GRPC_VERBOSITY", "NONE")

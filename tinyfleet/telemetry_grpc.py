@@ -30,6 +30,7 @@ from tinyfleet.v1 import metrics_pb2, metrics_pb2_grpc
 _REFUSED = frozenset(
     {
         grpc.StatusCode.INVALID_ARGUMENT,
+        grpc.StatusCode.PERMISSION_DENIED,
         grpc.StatusCode.RESOURCE_EXHAUSTED,
         grpc.StatusCode.UNIMPLEMENTED,
     }

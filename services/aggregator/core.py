@@ -194,7 +194,8 @@ class StoredRun:
 
     snapshot: the newest. updates: those for its version and later ones, in the order in which they
     were stored. closings: rounds that were closed before all their slots were there. remembered:
-    assignment id -> place of updates that are in the snapshot.
+    assignment id -> place of updates that are in the snapshot. grant_key: empty when the run's
+    updates need no grant.
     """
 
     run: RunSpec
@@ -203,6 +204,7 @@ class StoredRun:
     updates: Sequence[RoundUpdate]
     closings: Collection[int]
     remembered: dict[str, Place]
+    grant_key: bytes = b""
 
 
 KNOWN, WAIT = Decision(Verdict.KNOWN), Decision(Verdict.WAIT)

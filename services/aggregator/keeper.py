@@ -76,6 +76,7 @@ class _Run:
 
     run_id: str
     ledger: Ledger
+    grant_key: bytes = b""
     state: State = field(init=False)
     watchers: list[Watcher] = field(default_factory=list)
     waiting: list[tuple[Submission, Answer]] = field(default_factory=list)
@@ -149,19 +150,26 @@ class Keeper:
         await self._commits.close()
         self._journal.close()
 
-    async def open_run(self, run_id: str, spec: RunSpec) -> None:
-        """Make version 0 of a run. Raises Conflict when it is there with another spec."""
+    async def open_run(self, run_id: str, spec: RunSpec, grant_key: bytes = b"") -> None:
+        """Make version 0 of a run. Raises Conflict when it is there with another spec or key.
+
+        A run that is there without a key stays so.
+        """
         check_size(spec)
         async with self._loading:
             run = await self._load(run_id)
             if run is None:
                 initial = Snapshot(0, spec.initial_parameters())
-                await self._commits.run(self._journal.create, run_id, spec, initial)
-                self._runs[run_id] = _Run(run_id, ledger_of(spec)(spec, initial))
+                await self._commits.run(self._journal.create, run_id, spec, initial, grant_key)
+                self._runs[run_id] = _Run(run_id, ledger_of(spec)(spec, initial), grant_key)
                 details = fields(run=run_id, strategy=spec.strategy, rounds=spec.rounds)
                 log.info("run opened", extra=details)
             elif run.ledger.run != spec:
                 raise Conflict(f"run {run_id} is there with another spec: choose another run id")
+            elif run.grant_key and run.grant_key != grant_key:
+                raise Conflict(
+                    f"run {run_id} belongs to another coordinator: give this one that one's state"
+                )
 
     async def close_round(self, run_id: str, round: int) -> None:
         """End a round with the updates that are stored. Raises NotReady when there is none."""
@@ -245,6 +253,11 @@ class Keeper:
         run = self._runs.get(run_id)
         return None if run is None else run.ledger.exchange
 
+    def grant_key(self, run_id: str) -> bytes:
+        """What the grants of a run in memory are made with; empty when it needs none."""
+        run = self._runs.get(run_id)
+        return b"" if run is None else run.grant_key
+
     def submit(self, run_id: str, submission: Submission, answer: Answer) -> None:
         """Decide about an update of a run that `known_exchange` knows; `answer` is called once."""
         run = self._runs.get(run_id)
@@ -291,7 +304,8 @@ class Keeper:
         if stored is None:
             return None
         ledger = await asyncio.to_thread(ledger_of(stored.run).restore, stored)
-        run = _Run(run_id, ledger, rounds_since=ledger.version - stored.snapshot.version)
+        done = ledger.version - stored.snapshot.version
+        run = _Run(run_id, ledger, stored.grant_key, rounds_since=done)
         run.bytes_since = sum(update.size for update in stored.updates)
         self._runs[run_id] = run
         self._drop_ended()

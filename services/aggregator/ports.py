@@ -33,8 +33,8 @@ class Journal(Protocol):
     Calls come from one thread at a time, not always the same one.
     """
 
-    def create(self, run_id: str, run: RunSpec, initial: Snapshot) -> None:
-        """Store a new run and version 0 of its model."""
+    def create(self, run_id: str, run: RunSpec, initial: Snapshot, grant_key: bytes = b"") -> None:
+        """Store a new run, version 0 of its model, and what its grants are made with."""
         ...
 
     def run_ids(self, ended: bool) -> list[str]:

@@ -14,8 +14,10 @@ from services.aggregator.group_commit import Receipt
 from services.aggregator.keeper import Keeper
 from services.aggregator.reassembly import MAX_CHUNK_BYTES, Budget, PartialUpdate
 from services.aggregator.watching import Change
+from services.hosting.access import caller, check_acts_as, note_refusal
 from services.hosting.errors import NotFound
-from tinyfleet.errors import InvalidInput
+from services.hosting.grants import KEY_BYTES, is_granted
+from tinyfleet.errors import InvalidInput, one_line
 from tinyfleet.exchange import Exchange, exchange_of
 from tinyfleet.model.spec import parameters_sha256
 from tinyfleet.v1 import aggregator_pb2 as pb
@@ -54,7 +56,9 @@ class AggregatorServicer(aggregator_pb2_grpc.AggregatorServiceServicer):
         self, request: pb.OpenRunRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> pb.OpenRunResponse:
         run_id = checked_name("run_id", request.run_id)
-        await self._keeper.open_run(run_id, run_from_message(request.spec))
+        await self._keeper.open_run(
+            run_id, run_from_message(request.spec), checked_key(request.grant_key)
+        )
         return pb.OpenRunResponse()
 
     async def CloseRound(
@@ -109,7 +113,7 @@ class AggregatorServicer(aggregator_pb2_grpc.AggregatorServiceServicer):
     ) -> AsyncIterator[pb.SubmitUpdatesResponse]:
         delivery = _Delivery()
         self._deliveries.add(delivery)
-        delivery.read(self._read(requests, delivery))
+        delivery.read(self._read(requests, delivery, context))
         try:
             async for receipt in delivery.receipts():
                 yield receipt
@@ -118,16 +122,22 @@ class AggregatorServicer(aggregator_pb2_grpc.AggregatorServiceServicer):
             delivery.stop()
 
     async def _read(
-        self, requests: AsyncIterator[pb.SubmitUpdatesRequest], delivery: _Delivery
+        self,
+        requests: AsyncIterator[pb.SubmitUpdatesRequest],
+        delivery: _Delivery,
+        context: grpc.aio.ServicerContext[Any, Any],
     ) -> None:
-        """Take in updates without waiting for their receipts, up to MAX_UNANSWERED of them."""
+        """Take in updates without waiting for their receipts, up to MAX_UNANSWERED of them.
+
+        Raises Forbidden when the caller says that an update is of somebody it may not speak for.
+        """
         partial: Partial | None = None
         try:
             async for request in requests:
                 if request.HasField("header"):
                     if partial is not None:
                         raise InvalidInput("a new header before the update was whole")
-                    partial = await self._begin(request.header)
+                    partial = await self._begin(request.header, context)
                 elif partial is None:
                     raise InvalidInput("an update begins with its header")
                 if partial.add(request.data):
@@ -138,15 +148,34 @@ class AggregatorServicer(aggregator_pb2_grpc.AggregatorServiceServicer):
             if partial is not None:
                 partial.release()
 
-    async def _begin(self, header: pb.UpdateHeader) -> Partial:
+    async def _begin(
+        self, header: pb.UpdateHeader, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> Partial:
         checked_name("assignment_id", header.assignment_id)
+        check_acts_as(context, header.agent, "submit for")
         try:
             run_id = checked_name("run_id", header.run_id)
             known = self._keeper.known_exchange(run_id)
             reason = _misfit(header, known or await self._keeper.exchange(run_id))
+            reason = self._not_granted(header, context) or reason
         except NotFound as error:
             reason = str(error)
         return PartialUpdate(header, header.total_bytes, reason, self._budget)
+
+    def _not_granted(
+        self, header: pb.UpdateHeader, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> str:
+        """Why the update is not its sender's to make; "" when it is.
+
+        Agents from before there were grants show none. They know no TLS either.
+        """
+        if not header.grant and not header.agent and caller(context) is None:
+            return ""
+        key = self._keeper.grant_key(header.run_id)
+        if is_granted(key, header.assignment_id, header.agent, header.grant):
+            return ""
+        note_refusal(f"{header.agent} submits {header.assignment_id} without its grant")
+        return f"the assignment was not given to '{one_line(header.agent)}'"
 
     def _finish(self, partial: Partial, delivery: _Delivery) -> None:
         """Submit an update that is whole."""
@@ -226,6 +255,13 @@ class _Delivery:
         if not reader.cancelled():
             reader.exception()  # looked at here, in case nobody waits for the receipts any more
         self._woken.set()
+
+
+def checked_key(key: bytes) -> bytes:
+    """A run's grant key, or nothing; raises InvalidInput for anything else."""
+    if len(key) not in (0, KEY_BYTES):
+        raise InvalidInput(f"grant_key must have {KEY_BYTES} bytes or none, got {len(key)}")
+    return key
 
 
 def _submission(header: pb.UpdateHeader, data: bytes | bytearray) -> Submission:

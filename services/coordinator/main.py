@@ -12,6 +12,7 @@ from services.coordinator.ports import Store
 from services.coordinator.servicer import CoordinatorServicer
 from services.coordinator.settings import CoordinatorSettings
 from services.hosting import server
+from services.hosting.grants import Grants, stored_grants
 from tinyfleet.telemetry_grpc import Reporter
 from tinyfleet.v1.coordinator_pb2_grpc import add_CoordinatorServiceServicer_to_server
 
@@ -40,9 +41,11 @@ def build(settings: CoordinatorSettings) -> server.Service:
     """The coordinator as a service to host. Called inside the event loop."""
     reporter = Reporter("coordinator", settings.metrics, tls=settings.tls)
     rules = Rules(settings.heartbeat_s, settings.round_deadline_s, settings.max_agents)
+    store = _store(settings)
+    grants = stored_grants(settings.state) if settings.storage == "sqlite" else Grants()
     coordinator = Coordinator(
-        _store(settings),
-        AggregatorClient(settings.aggregator, settings.tls),
+        store,
+        AggregatorClient(settings.aggregator, grants, settings.tls),
         reporter,
         spec_from_bytes,
         rules,
@@ -52,6 +55,7 @@ def build(settings: CoordinatorSettings) -> server.Service:
         coordinator,
         settings.advertised_aggregator or settings.aggregator,
         settings.advertised_metrics or settings.metrics,
+        grants,
     )
 
     async def close() -> None:

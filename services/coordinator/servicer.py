@@ -19,7 +19,9 @@ from services.coordinator.messages import (
     run_to_message,
 )
 from services.coordinator.runs import RunRecord
+from services.hosting.access import check_acts_as
 from services.hosting.errors import NotReady
+from services.hosting.grants import Grants
 from tinyfleet.errors import InvalidInput
 from tinyfleet.v1 import coordinator_pb2, coordinator_pb2_grpc
 
@@ -30,8 +32,11 @@ DEFAULT_LIMIT, MAX_LIMIT = 100, 1000
 class CoordinatorServicer(coordinator_pb2_grpc.CoordinatorServiceServicer):
     """Serves a coordinator. aggregator, metrics: where agents and operators find them."""
 
-    def __init__(self, coordinator: Coordinator, aggregator: str, metrics: str) -> None:
+    def __init__(
+        self, coordinator: Coordinator, aggregator: str, metrics: str, grants: Grants
+    ) -> None:
         self._coordinator = coordinator
+        self._grants = grants
         self._aggregator = aggregator
         self._welcome = coordinator_pb2.AttendResponse(
             welcome=coordinator_pb2.Welcome(
@@ -85,9 +90,10 @@ class CoordinatorServicer(coordinator_pb2_grpc.CoordinatorServiceServicer):
         self, requests: AsyncIterator[coordinator_pb2.AttendRequest], context: Any
     ) -> AsyncIterator[coordinator_pb2.AttendResponse]:
         hello = await _hello(requests)
+        check_acts_as(context, hello.agent, "attend as")
         session = self._coordinator.next_session()
         attendance = attendance_from_message(session, hello)
-        stream = AgentStream(self._coordinator.rules.round_deadline_s)
+        stream = AgentStream(hello.agent, self._coordinator.rules.round_deadline_s, self._grants)
         try:
             self._coordinator.attach(attendance, stream)
         except NotReady as error:

@@ -40,6 +40,10 @@ class Occupied(TinyFleetError):
     """Another process holds the address or the state folder: stop it or choose another one."""
 
 
+class Forbidden(TinyFleetError):
+    """Whoever calls may not do that; the message says who it is and what it wanted."""
+
+
 STATUS_OF: dict[type[TinyFleetError], grpc.StatusCode] = {
     InvalidInput: grpc.StatusCode.INVALID_ARGUMENT,
     NotFound: grpc.StatusCode.NOT_FOUND,
@@ -49,6 +53,7 @@ STATUS_OF: dict[type[TinyFleetError], grpc.StatusCode] = {
     Occupied: grpc.StatusCode.UNAVAILABLE,
     DoesNotFit: grpc.StatusCode.FAILED_PRECONDITION,
     Diverged: grpc.StatusCode.FAILED_PRECONDITION,
+    Forbidden: grpc.StatusCode.PERMISSION_DENIED,
     Refused: grpc.StatusCode.FAILED_PRECONDITION,
     Unreachable: grpc.StatusCode.UNAVAILABLE,
 }

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,8 +22,11 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from services.hosting.access import ANSWERED, AccessControl
+from services.hosting.audit import REFUSED, Audit
 from services.hosting.credentials import ServerCredentials
 from services.hosting.errors import Occupied, StorageFailed, status_of
+from services.hosting.handshakes import failed_handshakes
 from services.hosting.settings import ServiceSettings
 from tinyfleet.config import Sources, check_listen_address, load_settings
 from tinyfleet.errors import InvalidInput, TinyFleetError
@@ -36,7 +40,6 @@ EXIT_CODES = (
     "Exit codes: 0 stopped, 2 a setting is wrong, 3 the address or the state folder is taken, "
     "or the disk is full."
 )
-ANSWERED = "tinyfleet-answered"  # MUST match tinyfleet/client.py: the service said it, not gRPC
 MAX_MESSAGE_BYTES = 4 * 1024 * 1024
 
 log = logging.getLogger("hosting")
@@ -116,8 +119,29 @@ async def run_service(settings: ServiceSettings, build: Callable[[Any], Service]
 @contextlib.asynccontextmanager
 async def serving(settings: ServiceSettings, service: Service) -> AsyncIterator[str]:
     """A running server for `service`; gives its address, drains it at the end."""
+    with _guards(settings) as guards:
+        async with _serving(settings, service, guards) as address:
+            yield address
+
+
+@contextlib.contextmanager
+def _guards(settings: ServiceSettings) -> Iterator[list[grpc.aio.ServerInterceptor]]:
+    """What stands before the handlers: with TLS, who calls is checked and noted."""
+    if settings.tls is None:
+        yield []
+        return
+    with contextlib.closing(Audit(settings.state / "audit.jsonl")) as audit:
+        note = functools.partial(audit.note, "unknown", "handshake", REFUSED)
+        with failed_handshakes(note):
+            yield [AccessControl(audit)]
+
+
+@contextlib.asynccontextmanager
+async def _serving(
+    settings: ServiceSettings, service: Service, guards: list[grpc.aio.ServerInterceptor]
+) -> AsyncIterator[str]:
     server = grpc.aio.server(
-        interceptors=[ErrorTranslator()],
+        interceptors=[ErrorTranslator(), *guards],
         options=[
             ("grpc.so_reuseport", 0),
             ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),

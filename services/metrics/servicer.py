@@ -8,6 +8,7 @@ from typing import Any
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from services.hosting.access import check_acts_as
 from services.metrics.collector import Collector
 from services.metrics.core import (
     DEFAULT_ROWS,
@@ -55,6 +56,8 @@ class MetricsServicer(metrics_pb2_grpc.MetricsServiceServicer):
         self, request: metrics_pb2.ReportRequest, context: Any
     ) -> metrics_pb2.ReportResponse:
         """Store samples."""
+        for source in {sample.source for sample in request.samples}:
+            check_acts_as(context, source, "report as")
         await self._collector.report(batch_from_message(request, self._clock_ns()))
         return metrics_pb2.ReportResponse()
 

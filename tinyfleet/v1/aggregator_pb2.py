@@ -25,49 +25,49 @@ _sym_db = _symbol_database.Default()
 from tinyfleet.v1 import model_pb2 as tinyfleet_dot_v1_dot_model__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dtinyfleet/v1/aggregator.proto\x12\x0ctinyfleet.v1\x1a\x18tinyfleet/v1/model.proto\"E\n\x0eOpenRunRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12#\n\x04spec\x18\x02 \x01(\x0b\x32\x15.tinyfleet.v1.RunSpec\"\x11\n\x0fOpenRunResponse\"2\n\x11\x43loseRoundRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\r\n\x05round\x18\x02 \x01(\r\"\x14\n\x12\x43loseRoundResponse\"\x1f\n\rEndRunRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\"<\n\x0e\x45ndRunResponse\x12\x0f\n\x07version\x18\x01 \x01(\r\x12\x19\n\x11parameters_sha256\x18\x02 \x01(\t\"#\n\x11WatchModelRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\"\x87\x02\n\x12WatchModelResponse\x12\x0f\n\x07version\x18\x01 \x01(\r\x12\x12\n\nparameters\x18\x02 \x01(\x0c\x12\x16\n\x0ereceived_slots\x18\x03 \x03(\r\x12,\n\x07refused\x18\x04 \x03(\x0b\x32\x1b.tinyfleet.v1.RefusedUpdate\x12)\n\x06\x63losed\x18\x05 \x03(\x0b\x32\x19.tinyfleet.v1.ClosedRound\x12\r\n\x05\x65nded\x18\x06 \x01(\x08\x12\'\n\x06totals\x18\x07 \x01(\x0b\x32\x17.tinyfleet.v1.RunTotals\x12\x0f\n\x07problem\x18\x08 \x01(\t\x12\x12\n\nopen_slots\x18\t \x03(\x04\"e\n\tRunTotals\x12\x0f\n\x07updates\x18\x01 \x01(\x04\x12\x0f\n\x07samples\x18\x02 \x01(\x04\x12\x10\n\x08\x62ytes_up\x18\x03 \x01(\x04\x12\x10\n\x08\x64iverged\x18\x04 \x01(\x04\x12\x12\n\nbytes_down\x18\x05 \x01(\x04\"E\n\rRefusedUpdate\x12\x15\n\rassignment_id\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\r\n\x05stale\x18\x03 \x01(\x08\"\xb4\x01\n\x0b\x43losedRound\x12\r\n\x05round\x18\x01 \x01(\r\x12\x0f\n\x07updates\x18\x02 \x01(\r\x12\x0c\n\x04loss\x18\x03 \x01(\x01\x12\x0f\n\x07samples\x18\x04 \x01(\x04\x12\x10\n\x08\x62ytes_up\x18\x05 \x01(\x04\x12\x1b\n\x13slowest_training_us\x18\x06 \x01(\x04\x12\x10\n\x08\x64iverged\x18\x07 \x01(\r\x12\x12\n\nbytes_down\x18\x08 \x01(\x04\x12\x11\n\tstaleness\x18\t \x01(\x01\"Z\n\x11\x46\x65tchModelRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x14\n\x07version\x18\x02 \x01(\rH\x00\x88\x01\x01\x12\x13\n\x0bshared_only\x18\x03 \x01(\x08\x42\n\n\x08_version\"m\n\x12\x46\x65tchModelResponse\x12\x0f\n\x07version\x18\x01 \x01(\r\x12\x13\n\x0btotal_bytes\x18\x02 \x01(\x04\x12\x0c\n\x04\x64\x61ta\x18\x03 \x01(\x0c\x12#\n\x04spec\x18\x04 \x01(\x0b\x32\x15.tinyfleet.v1.RunSpec\"P\n\x14SubmitUpdatesRequest\x12*\n\x06header\x18\x01 \x01(\x0b\x32\x1a.tinyfleet.v1.UpdateHeader\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\"\x9d\x02\n\x0cUpdateHeader\x12\x15\n\rassignment_id\x18\x01 \x01(\t\x12\x0e\n\x06run_id\x18\x02 \x01(\t\x12\r\n\x05round\x18\x03 \x01(\r\x12\x0c\n\x04slot\x18\x04 \x01(\r\x12\x14\n\x0c\x62\x61se_version\x18\x05 \x01(\r\x12\x13\n\x0btotal_bytes\x18\x06 \x01(\x04\x12.\n\x08\x65ncoding\x18\x07 \x01(\x0e\x32\x1c.tinyfleet.v1.UpdateEncoding\x12\x0f\n\x07samples\x18\x08 \x01(\r\x12\x0c\n\x04loss\x18\t \x01(\x01\x12\x13\n\x0btraining_us\x18\n \x01(\x04\x12\x10\n\x08\x64iverged\x18\x0b \x01(\x08\x12\x18\n\x0bstart_bytes\x18\x0c \x01(\x04H\x00\x88\x01\x01\x42\x0e\n\x0c_start_bytes\"l\n\x15SubmitUpdatesResponse\x12\x15\n\rassignment_id\x18\x01 \x01(\t\x12+\n\x06status\x18\x02 \x01(\x0e\x32\x1b.tinyfleet.v1.ReceiptStatus\x12\x0f\n\x07message\x18\x03 \x01(\t*r\n\x0eUpdateEncoding\x12\x1f\n\x1bUPDATE_ENCODING_UNSPECIFIED\x10\x00\x12!\n\x1dUPDATE_ENCODING_DENSE_FLOAT32\x10\x01\x12\x1c\n\x18UPDATE_ENCODING_SELECTED\x10\x02*\x9b\x01\n\rReceiptStatus\x12\x1e\n\x1aRECEIPT_STATUS_UNSPECIFIED\x10\x00\x12\x1b\n\x17RECEIPT_STATUS_ACCEPTED\x10\x01\x12\x17\n\x13RECEIPT_STATUS_LATE\x10\x02\x12\x1a\n\x16RECEIPT_STATUS_INVALID\x10\x03\x12\x18\n\x14RECEIPT_STATUS_RETRY\x10\x04\x32\xf5\x03\n\x11\x41ggregatorService\x12\x46\n\x07OpenRun\x12\x1c.tinyfleet.v1.OpenRunRequest\x1a\x1d.tinyfleet.v1.OpenRunResponse\x12O\n\nCloseRound\x12\x1f.tinyfleet.v1.CloseRoundRequest\x1a .tinyfleet.v1.CloseRoundResponse\x12\x43\n\x06\x45ndRun\x12\x1b.tinyfleet.v1.EndRunRequest\x1a\x1c.tinyfleet.v1.EndRunResponse\x12Q\n\nWatchModel\x12\x1f.tinyfleet.v1.WatchModelRequest\x1a .tinyfleet.v1.WatchModelResponse0\x01\x12Q\n\nFetchModel\x12\x1f.tinyfleet.v1.FetchModelRequest\x1a .tinyfleet.v1.FetchModelResponse0\x01\x12\\\n\rSubmitUpdates\x12\".tinyfleet.v1.SubmitUpdatesRequest\x1a#.tinyfleet.v1.SubmitUpdatesResponse(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dtinyfleet/v1/aggregator.proto\x12\x0ctinyfleet.v1\x1a\x18tinyfleet/v1/model.proto\"X\n\x0eOpenRunRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12#\n\x04spec\x18\x02 \x01(\x0b\x32\x15.tinyfleet.v1.RunSpec\x12\x11\n\tgrant_key\x18\x03 \x01(\x0c\"\x11\n\x0fOpenRunResponse\"2\n\x11\x43loseRoundRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\r\n\x05round\x18\x02 \x01(\r\"\x14\n\x12\x43loseRoundResponse\"\x1f\n\rEndRunRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\"<\n\x0e\x45ndRunResponse\x12\x0f\n\x07version\x18\x01 \x01(\r\x12\x19\n\x11parameters_sha256\x18\x02 \x01(\t\"#\n\x11WatchModelRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\"\x87\x02\n\x12WatchModelResponse\x12\x0f\n\x07version\x18\x01 \x01(\r\x12\x12\n\nparameters\x18\x02 \x01(\x0c\x12\x16\n\x0ereceived_slots\x18\x03 \x03(\r\x12,\n\x07refused\x18\x04 \x03(\x0b\x32\x1b.tinyfleet.v1.RefusedUpdate\x12)\n\x06\x63losed\x18\x05 \x03(\x0b\x32\x19.tinyfleet.v1.ClosedRound\x12\r\n\x05\x65nded\x18\x06 \x01(\x08\x12\'\n\x06totals\x18\x07 \x01(\x0b\x32\x17.tinyfleet.v1.RunTotals\x12\x0f\n\x07problem\x18\x08 \x01(\t\x12\x12\n\nopen_slots\x18\t \x03(\x04\"e\n\tRunTotals\x12\x0f\n\x07updates\x18\x01 \x01(\x04\x12\x0f\n\x07samples\x18\x02 \x01(\x04\x12\x10\n\x08\x62ytes_up\x18\x03 \x01(\x04\x12\x10\n\x08\x64iverged\x18\x04 \x01(\x04\x12\x12\n\nbytes_down\x18\x05 \x01(\x04\"E\n\rRefusedUpdate\x12\x15\n\rassignment_id\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\r\n\x05stale\x18\x03 \x01(\x08\"\xb4\x01\n\x0b\x43losedRound\x12\r\n\x05round\x18\x01 \x01(\r\x12\x0f\n\x07updates\x18\x02 \x01(\r\x12\x0c\n\x04loss\x18\x03 \x01(\x01\x12\x0f\n\x07samples\x18\x04 \x01(\x04\x12\x10\n\x08\x62ytes_up\x18\x05 \x01(\x04\x12\x1b\n\x13slowest_training_us\x18\x06 \x01(\x04\x12\x10\n\x08\x64iverged\x18\x07 \x01(\r\x12\x12\n\nbytes_down\x18\x08 \x01(\x04\x12\x11\n\tstaleness\x18\t \x01(\x01\"Z\n\x11\x46\x65tchModelRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x14\n\x07version\x18\x02 \x01(\rH\x00\x88\x01\x01\x12\x13\n\x0bshared_only\x18\x03 \x01(\x08\x42\n\n\x08_version\"m\n\x12\x46\x65tchModelResponse\x12\x0f\n\x07version\x18\x01 \x01(\r\x12\x13\n\x0btotal_bytes\x18\x02 \x01(\x04\x12\x0c\n\x04\x64\x61ta\x18\x03 \x01(\x0c\x12#\n\x04spec\x18\x04 \x01(\x0b\x32\x15.tinyfleet.v1.RunSpec\"P\n\x14SubmitUpdatesRequest\x12*\n\x06header\x18\x01 \x01(\x0b\x32\x1a.tinyfleet.v1.UpdateHeader\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\"\xbb\x02\n\x0cUpdateHeader\x12\x15\n\rassignment_id\x18\x01 \x01(\t\x12\x0e\n\x06run_id\x18\x02 \x01(\t\x12\r\n\x05round\x18\x03 \x01(\r\x12\x0c\n\x04slot\x18\x04 \x01(\r\x12\x14\n\x0c\x62\x61se_version\x18\x05 \x01(\r\x12\x13\n\x0btotal_bytes\x18\x06 \x01(\x04\x12.\n\x08\x65ncoding\x18\x07 \x01(\x0e\x32\x1c.tinyfleet.v1.UpdateEncoding\x12\x0f\n\x07samples\x18\x08 \x01(\r\x12\x0c\n\x04loss\x18\t \x01(\x01\x12\x13\n\x0btraining_us\x18\n \x01(\x04\x12\x10\n\x08\x64iverged\x18\x0b \x01(\x08\x12\x18\n\x0bstart_bytes\x18\x0c \x01(\x04H\x00\x88\x01\x01\x12\r\n\x05\x61gent\x18\r \x01(\t\x12\r\n\x05grant\x18\x0e \x01(\x0c\x42\x0e\n\x0c_start_bytes\"l\n\x15SubmitUpdatesResponse\x12\x15\n\rassignment_id\x18\x01 \x01(\t\x12+\n\x06status\x18\x02 \x01(\x0e\x32\x1b.tinyfleet.v1.ReceiptStatus\x12\x0f\n\x07message\x18\x03 \x01(\t*r\n\x0eUpdateEncoding\x12\x1f\n\x1bUPDATE_ENCODING_UNSPECIFIED\x10\x00\x12!\n\x1dUPDATE_ENCODING_DENSE_FLOAT32\x10\x01\x12\x1c\n\x18UPDATE_ENCODING_SELECTED\x10\x02*\x9b\x01\n\rReceiptStatus\x12\x1e\n\x1aRECEIPT_STATUS_UNSPECIFIED\x10\x00\x12\x1b\n\x17RECEIPT_STATUS_ACCEPTED\x10\x01\x12\x17\n\x13RECEIPT_STATUS_LATE\x10\x02\x12\x1a\n\x16RECEIPT_STATUS_INVALID\x10\x03\x12\x18\n\x14RECEIPT_STATUS_RETRY\x10\x04\x32\xf5\x03\n\x11\x41ggregatorService\x12\x46\n\x07OpenRun\x12\x1c.tinyfleet.v1.OpenRunRequest\x1a\x1d.tinyfleet.v1.OpenRunResponse\x12O\n\nCloseRound\x12\x1f.tinyfleet.v1.CloseRoundRequest\x1a .tinyfleet.v1.CloseRoundResponse\x12\x43\n\x06\x45ndRun\x12\x1b.tinyfleet.v1.EndRunRequest\x1a\x1c.tinyfleet.v1.EndRunResponse\x12Q\n\nWatchModel\x12\x1f.tinyfleet.v1.WatchModelRequest\x1a .tinyfleet.v1.WatchModelResponse0\x01\x12Q\n\nFetchModel\x12\x1f.tinyfleet.v1.FetchModelRequest\x1a .tinyfleet.v1.FetchModelResponse0\x01\x12\\\n\rSubmitUpdates\x12\".tinyfleet.v1.SubmitUpdatesRequest\x1a#.tinyfleet.v1.SubmitUpdatesResponse(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'tinyfleet.v1.aggregator_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_UPDATEENCODING']._serialized_start=1675
-  _globals['_UPDATEENCODING']._serialized_end=1789
-  _globals['_RECEIPTSTATUS']._serialized_start=1792
-  _globals['_RECEIPTSTATUS']._serialized_end=1947
+  _globals['_UPDATEENCODING']._serialized_start=1724
+  _globals['_UPDATEENCODING']._serialized_end=1838
+  _globals['_RECEIPTSTATUS']._serialized_start=1841
+  _globals['_RECEIPTSTATUS']._serialized_end=1996
   _globals['_OPENRUNREQUEST']._serialized_start=73
-  _globals['_OPENRUNREQUEST']._serialized_end=142
-  _globals['_OPENRUNRESPONSE']._serialized_start=144
-  _globals['_OPENRUNRESPONSE']._serialized_end=161
-  _globals['_CLOSEROUNDREQUEST']._serialized_start=163
-  _globals['_CLOSEROUNDREQUEST']._serialized_end=213
-  _globals['_CLOSEROUNDRESPONSE']._serialized_start=215
-  _globals['_CLOSEROUNDRESPONSE']._serialized_end=235
-  _globals['_ENDRUNREQUEST']._serialized_start=237
-  _globals['_ENDRUNREQUEST']._serialized_end=268
-  _globals['_ENDRUNRESPONSE']._serialized_start=270
-  _globals['_ENDRUNRESPONSE']._serialized_end=330
-  _globals['_WATCHMODELREQUEST']._serialized_start=332
-  _globals['_WATCHMODELREQUEST']._serialized_end=367
-  _globals['_WATCHMODELRESPONSE']._serialized_start=370
-  _globals['_WATCHMODELRESPONSE']._serialized_end=633
-  _globals['_RUNTOTALS']._serialized_start=635
-  _globals['_RUNTOTALS']._serialized_end=736
-  _globals['_REFUSEDUPDATE']._serialized_start=738
-  _globals['_REFUSEDUPDATE']._serialized_end=807
-  _globals['_CLOSEDROUND']._serialized_start=810
-  _globals['_CLOSEDROUND']._serialized_end=990
-  _globals['_FETCHMODELREQUEST']._serialized_start=992
-  _globals['_FETCHMODELREQUEST']._serialized_end=1082
-  _globals['_FETCHMODELRESPONSE']._serialized_start=1084
-  _globals['_FETCHMODELRESPONSE']._serialized_end=1193
-  _globals['_SUBMITUPDATESREQUEST']._serialized_start=1195
-  _globals['_SUBMITUPDATESREQUEST']._serialized_end=1275
-  _globals['_UPDATEHEADER']._serialized_start=1278
-  _globals['_UPDATEHEADER']._serialized_end=1563
-  _globals['_SUBMITUPDATESRESPONSE']._serialized_start=1565
-  _globals['_SUBMITUPDATESRESPONSE']._serialized_end=1673
-  _globals['_AGGREGATORSERVICE']._serialized_start=1950
-  _globals['_AGGREGATORSERVICE']._serialized_end=2451
+  _globals['_OPENRUNREQUEST']._serialized_end=161
+  _globals['_OPENRUNRESPONSE']._serialized_start=163
+  _globals['_OPENRUNRESPONSE']._serialized_end=180
+  _globals['_CLOSEROUNDREQUEST']._serialized_start=182
+  _globals['_CLOSEROUNDREQUEST']._serialized_end=232
+  _globals['_CLOSEROUNDRESPONSE']._serialized_start=234
+  _globals['_CLOSEROUNDRESPONSE']._serialized_end=254
+  _globals['_ENDRUNREQUEST']._serialized_start=256
+  _globals['_ENDRUNREQUEST']._serialized_end=287
+  _globals['_ENDRUNRESPONSE']._serialized_start=289
+  _globals['_ENDRUNRESPONSE']._serialized_end=349
+  _globals['_WATCHMODELREQUEST']._serialized_start=351
+  _globals['_WATCHMODELREQUEST']._serialized_end=386
+  _globals['_WATCHMODELRESPONSE']._serialized_start=389
+  _globals['_WATCHMODELRESPONSE']._serialized_end=652
+  _globals['_RUNTOTALS']._serialized_start=654
+  _globals['_RUNTOTALS']._serialized_end=755
+  _globals['_REFUSEDUPDATE']._serialized_start=757
+  _globals['_REFUSEDUPDATE']._serialized_end=826
+  _globals['_CLOSEDROUND']._serialized_start=829
+  _globals['_CLOSEDROUND']._serialized_end=1009
+  _globals['_FETCHMODELREQUEST']._serialized_start=1011
+  _globals['_FETCHMODELREQUEST']._serialized_end=1101
+  _globals['_FETCHMODELRESPONSE']._serialized_start=1103
+  _globals['_FETCHMODELRESPONSE']._serialized_end=1212
+  _globals['_SUBMITUPDATESREQUEST']._serialized_start=1214
+  _globals['_SUBMITUPDATESREQUEST']._serialized_end=1294
+  _globals['_UPDATEHEADER']._serialized_start=1297
+  _globals['_UPDATEHEADER']._serialized_end=1612
+  _globals['_SUBMITUPDATESRESPONSE']._serialized_start=1614
+  _globals['_SUBMITUPDATESRESPONSE']._serialized_end=1722
+  _globals['_AGGREGATORSERVICE']._serialized_start=1999
+  _globals['_AGGREGATORSERVICE']._serialized_end=2500
 # @@protoc_insertion_point(module_scope)

@@ -31,12 +31,14 @@ RECEIPT_STATUS_INVALID: ReceiptStatus
 RECEIPT_STATUS_RETRY: ReceiptStatus
 
 class OpenRunRequest(_message.Message):
-    __slots__ = ("run_id", "spec")
+    __slots__ = ("run_id", "spec", "grant_key")
     RUN_ID_FIELD_NUMBER: _ClassVar[int]
     SPEC_FIELD_NUMBER: _ClassVar[int]
+    GRANT_KEY_FIELD_NUMBER: _ClassVar[int]
     run_id: str
     spec: _model_pb2.RunSpec
-    def __init__(self, run_id: _Optional[str] = ..., spec: _Optional[_Union[_model_pb2.RunSpec, _Mapping]] = ...) -> None: ...
+    grant_key: bytes
+    def __init__(self, run_id: _Optional[str] = ..., spec: _Optional[_Union[_model_pb2.RunSpec, _Mapping]] = ..., grant_key: _Optional[bytes] = ...) -> None: ...
 
 class OpenRunResponse(_message.Message):
     __slots__ = ()
@@ -173,7 +175,7 @@ class SubmitUpdatesRequest(_message.Message):
     def __init__(self, header: _Optional[_Union[UpdateHeader, _Mapping]] = ..., data: _Optional[bytes] = ...) -> None: ...
 
 class UpdateHeader(_message.Message):
-    __slots__ = ("assignment_id", "run_id", "round", "slot", "base_version", "total_bytes", "encoding", "samples", "loss", "training_us", "diverged", "start_bytes")
+    __slots__ = ("assignment_id", "run_id", "round", "slot", "base_version", "total_bytes", "encoding", "samples", "loss", "training_us", "diverged", "start_bytes", "agent", "grant")
     ASSIGNMENT_ID_FIELD_NUMBER: _ClassVar[int]
     RUN_ID_FIELD_NUMBER: _ClassVar[int]
     ROUND_FIELD_NUMBER: _ClassVar[int]
@@ -186,6 +188,8 @@ class UpdateHeader(_message.Message):
     TRAINING_US_FIELD_NUMBER: _ClassVar[int]
     DIVERGED_FIELD_NUMBER: _ClassVar[int]
     START_BYTES_FIELD_NUMBER: _ClassVar[int]
+    AGENT_FIELD_NUMBER: _ClassVar[int]
+    GRANT_FIELD_NUMBER: _ClassVar[int]
     assignment_id: str
     run_id: str
     round: int
@@ -198,7 +202,9 @@ class UpdateHeader(_message.Message):
     training_us: int
     diverged: bool
     start_bytes: int
-    def __init__(self, assignment_id: _Optional[str] = ..., run_id: _Optional[str] = ..., round: _Optional[int] = ..., slot: _Optional[int] = ..., base_version: _Optional[int] = ..., total_bytes: _Optional[int] = ..., encoding: _Optional[_Union[UpdateEncoding, str]] = ..., samples: _Optional[int] = ..., loss: _Optional[float] = ..., training_us: _Optional[int] = ..., diverged: _Optional[bool] = ..., start_bytes: _Optional[int] = ...) -> None: ...
+    agent: str
+    grant: bytes
+    def __init__(self, assignment_id: _Optional[str] = ..., run_id: _Optional[str] = ..., round: _Optional[int] = ..., slot: _Optional[int] = ..., base_version: _Optional[int] = ..., total_bytes: _Optional[int] = ..., encoding: _Optional[_Union[UpdateEncoding, str]] = ..., samples: _Optional[int] = ..., loss: _Optional[float] = ..., training_us: _Optional[int] = ..., diverged: _Optional[bool] = ..., start_bytes: _Optional[int] = ..., agent: _Optional[str] = ..., grant: _Optional[bytes] = ...) -> None: ...
 
 class SubmitUpdatesResponse(_message.Message):
     __slots__ = ("assignment_id", "status", "message")

@@ -233,7 +233,7 @@ class RunBrief(_message.Message):
     def __init__(self, run_id: _Optional[str] = ..., spec: _Optional[_Union[_model_pb2.RunSpec, _Mapping]] = ...) -> None: ...
 
 class Assignment(_message.Message):
-    __slots__ = ("assignment_id", "run_id", "round", "slot", "base_version", "plan", "parameters", "deadline_ms", "relative_to")
+    __slots__ = ("assignment_id", "run_id", "round", "slot", "base_version", "plan", "parameters", "deadline_ms", "relative_to", "grant")
     ASSIGNMENT_ID_FIELD_NUMBER: _ClassVar[int]
     RUN_ID_FIELD_NUMBER: _ClassVar[int]
     ROUND_FIELD_NUMBER: _ClassVar[int]
@@ -243,6 +243,7 @@ class Assignment(_message.Message):
     PARAMETERS_FIELD_NUMBER: _ClassVar[int]
     DEADLINE_MS_FIELD_NUMBER: _ClassVar[int]
     RELATIVE_TO_FIELD_NUMBER: _ClassVar[int]
+    GRANT_FIELD_NUMBER: _ClassVar[int]
     assignment_id: str
     run_id: str
     round: int
@@ -252,7 +253,8 @@ class Assignment(_message.Message):
     parameters: bytes
     deadline_ms: int
     relative_to: int
-    def __init__(self, assignment_id: _Optional[str] = ..., run_id: _Optional[str] = ..., round: _Optional[int] = ..., slot: _Optional[int] = ..., base_version: _Optional[int] = ..., plan: _Optional[_Union[_model_pb2.TrainingPlan, _Mapping]] = ..., parameters: _Optional[bytes] = ..., deadline_ms: _Optional[int] = ..., relative_to: _Optional[int] = ...) -> None: ...
+    grant: bytes
+    def __init__(self, assignment_id: _Optional[str] = ..., run_id: _Optional[str] = ..., round: _Optional[int] = ..., slot: _Optional[int] = ..., base_version: _Optional[int] = ..., plan: _Optional[_Union[_model_pb2.TrainingPlan, _Mapping]] = ..., parameters: _Optional[bytes] = ..., deadline_ms: _Optional[int] = ..., relative_to: _Optional[int] = ..., grant: _Optional[bytes] = ...) -> None: ...
 
 class Withdrawal(_message.Message):
     __slots__ = ("assignment_id",)

@@ -19,6 +19,7 @@ class _Record:
     ended: bool = False
     updates: dict[tuple[int, int], RoundUpdate] = field(default_factory=dict)
     closings: set[int] = field(default_factory=set)
+    grant_key: bytes = b""
 
     @property
     def version(self) -> int:
@@ -31,10 +32,10 @@ class MemoryJournal:
     def __init__(self) -> None:
         self._records: dict[str, _Record] = {}
 
-    def create(self, run_id: str, run: RunSpec, initial: Snapshot) -> None:
+    def create(self, run_id: str, run: RunSpec, initial: Snapshot, grant_key: bytes = b"") -> None:
         if run_id in self._records:
             raise StorageFailed(f"run {run_id} is stored already")
-        self._records[run_id] = _Record(run, {0: initial})
+        self._records[run_id] = _Record(run, {0: initial}, grant_key=grant_key)
 
     def run_ids(self, ended: bool) -> list[str]:
         return [name for name, record in self._records.items() if record.ended is ended]
@@ -56,6 +57,7 @@ class MemoryJournal:
             updates=[u for u in record.updates.values() if u.assignment_id not in old],
             closings={number for number in record.closings if number >= version},
             remembered=old,
+            grant_key=record.grant_key,
         )
 
     def append(self, entries: Sequence[Entry], closings: Sequence[Closing]) -> None:

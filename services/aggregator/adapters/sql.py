@@ -33,6 +33,8 @@ runs = sa.Table(
     sa.Column("run_id", sa.Text, primary_key=True),
     sa.Column("spec", sa.Text, nullable=False),  # JSON, as in a checkpoint's header
     sa.Column("ended", sa.Boolean, nullable=False),
+    # Empty: its updates need no grant.
+    sa.Column("grant_key", sa.LargeBinary, nullable=False, server_default=sa.text("x''")),
 )
 snapshots = sa.Table(
     "snapshots",
@@ -101,10 +103,11 @@ class SqlJournal:
             self._writer = engine.connect()
             self._driver: Any = self._writer.connection.driver_connection
 
-    def create(self, run_id: str, run: RunSpec, initial: Snapshot) -> None:
+    def create(self, run_id: str, run: RunSpec, initial: Snapshot, grant_key: bytes = b"") -> None:
         spec = json.dumps(run_to_document(run), sort_keys=True)
+        row = {"run_id": run_id, "spec": spec, "ended": False, "grant_key": grant_key}
         with storage_errors(f"cannot store run {run_id}"), self._writer.begin():
-            self._writer.execute(sa.insert(runs).values(run_id=run_id, spec=spec, ended=False))
+            self._writer.execute(sa.insert(runs).values(row))
             _insert_snapshot(self._writer, run_id, initial)
 
     def run_ids(self, ended: bool) -> list[str]:
@@ -225,6 +228,7 @@ def _stored_run(connection: Connection, row: RowMapping) -> StoredRun:
         updates=_updates_since(connection, run_id, since, whole),
         closings=_closings_since(connection, run_id, since),
         remembered=_ids_before(connection, run_id, since),
+        grant_key=row["grant_key"],
     )
 
 

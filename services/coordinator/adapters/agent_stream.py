@@ -13,6 +13,7 @@ from functools import lru_cache
 import grpc
 
 from services.coordinator.work import Assignment, RoundWork
+from services.hosting.grants import Grants
 from tinyfleet.strategies import TrainingPlan
 from tinyfleet.v1 import coordinator_pb2, model_pb2
 from tinyfleet.wire import plan_to_message
@@ -24,8 +25,10 @@ STUCK_S = 5.0  # our choice: then a stream that takes no message is cut off
 class AgentStream:
     """Made by the RPC's handler, inside its task."""
 
-    def __init__(self, deadline_s: float) -> None:
+    def __init__(self, agent: str, deadline_s: float, grants: Grants) -> None:
         """deadline_s: how long the coordinator waits for an update, as agents are told."""
+        self._agent = agent
+        self._grants = grants
         self._deadline_ms = round(1000 * deadline_s)
         self._queue: deque[coordinator_pb2.AttendResponse] = deque()
         self._waiting: asyncio.Future[None] | None = None
@@ -48,6 +51,7 @@ class AgentStream:
             parameters=work.parameters,
             relative_to=work.relative_to,
             deadline_ms=self._deadline_ms,
+            grant=self._grants.grant(assignment.run_id, assignment.id, self._agent),
         )
         self._put(coordinator_pb2.AttendResponse(assignment=message))
 

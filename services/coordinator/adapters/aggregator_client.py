@@ -15,6 +15,7 @@ from services.coordinator.ports import (
     ModelUnknown,
 )
 from services.coordinator.work import ClosedRound, ModelChange, RefusedUpdate, Totals
+from services.hosting.grants import Grants
 from tinyfleet.errors import InvalidInput
 from tinyfleet.security.channels import Line
 from tinyfleet.security.handshakes import explained
@@ -46,9 +47,10 @@ _OPTIONS = (
 class AggregatorClient:
     """A client of the AggregatorService at `address`. Made inside a running event loop."""
 
-    def __init__(self, address: str, tls: Path | None = None) -> None:
-        """tls: folder of the coordinator's certificate."""
+    def __init__(self, address: str, grants: Grants, tls: Path | None = None) -> None:
+        """grants: what the runs' keys come from. tls: folder of the coordinator's certificate."""
         self._address = address
+        self._grants = grants
         self._line = Line(address, "aggregator", tls, _OPTIONS)
 
     @property
@@ -57,7 +59,9 @@ class AggregatorClient:
 
     async def open_run(self, run_id: str, spec: bytes) -> None:
         message = model_pb2.RunSpec.FromString(spec)
-        request = aggregator_pb2.OpenRunRequest(run_id=run_id, spec=message)
+        request = aggregator_pb2.OpenRunRequest(
+            run_id=run_id, spec=message, grant_key=self._grants.key(run_id)
+        )
         stub = self._stub()
         try:
             await stub.OpenRun(request, timeout=CALL_S)

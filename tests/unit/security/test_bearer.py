@@ -129,7 +129,7 @@ def test_a_key_of_another_certificate_is_refused(authority, tmp_path):
 
 @pytest.mark.parametrize("address", ["10.0.0.1:7310", "box.local:7310", "0.0.0.0:1", "[fd00::1]:1"])
 def test_without_tls_only_this_machine_is_dialled(address):
-    with pytest.raises(InvalidInput, match="refusing to reach the metrics.*without TLS.*--tls"):
+    with pytest.raises(InvalidInput, match=r"refusing to reach the metrics.*without TLS.*--tls"):
         channel(address, "metrics", None)
 
 

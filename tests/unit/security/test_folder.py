@@ -69,7 +69,7 @@ def test_a_missing_file_is_named_with_the_remedy(folder, name):
 @pytest.mark.parametrize("mode", [0o604, 0o660, 0o644, 0o777])
 def test_a_key_that_others_can_read_is_refused(folder, mode):
     (folder / "key.pem").chmod(mode)
-    with pytest.raises(InvalidInput, match="others can read the private key.*chmod 600"):
+    with pytest.raises(InvalidInput, match=r"others can read the private key.*chmod 600"):
         TlsFolder(folder).read()
 
 
@@ -81,7 +81,7 @@ def test_keys_are_written_for_their_owner_alone(folder, authority):
 def test_an_expired_certificate_is_refused_before_it_is_shown(folder):
     end = TlsFolder(folder).read().expires_s
     assert TlsFolder(folder, now=lambda: end - 1).read()
-    with pytest.raises(InvalidInput, match="expired on .* UTC: issue a new one"):
+    with pytest.raises(InvalidInput, match=r"expired on .* UTC: issue a new one"):
         TlsFolder(folder, now=lambda: end).read()
 
 

@@ -86,6 +86,12 @@ def test_a_new_run_is_loaded_as_it_was_stored(journal):
     assert (list(stored.updates), set(stored.closings), stored.remembered) == ([], set(), {})
 
 
+def test_what_grants_are_made_with_is_kept(journal):
+    journal.create("a", RUN, INITIAL)
+    journal.create("b", RUN, INITIAL, b"k" * 32)
+    assert [journal.load(name).grant_key for name in "ab"] == [b"", b"k" * 32]
+
+
 def test_there_is_no_run_of_an_unknown_id(journal):
     assert journal.load("a") is None
     assert journal.parameters("a", 0) is None
@@ -243,6 +249,7 @@ def test_a_database_from_before_there_was_memory_goes_on(tmp_path):
         "ALTER TABLE snapshots DROP COLUMN missing",
         "ALTER TABLE updates DROP COLUMN version",
         "ALTER TABLE updates DROP COLUMN base_version",
+        "ALTER TABLE runs DROP COLUMN grant_key",
         "UPDATE alembic_version SET version_num = '0002'",
     ):
         old._writer.exec_driver_sql(statement)
@@ -285,6 +292,7 @@ def test_updates_from_before_rounds_could_overlap_belong_to_their_round(tmp_path
     assert places == [(6, 6, 6), (7, 7, 7)]
     assert stored.remembered == {"a-5": (5, 0, 5)}
     assert stored.snapshot.missing == ()
+    assert stored.grant_key == b""  # its updates need no grant
 
 
 def test_tables_and_migrations_agree(tmp_path):

@@ -294,6 +294,20 @@ async def test_opening_a_run_with_another_spec_is_refused(keeper):
         await keeper.open_run("a", a_run(rounds=51))
 
 
+async def test_opening_a_run_of_another_coordinator_is_refused(keeper):
+    await keeper.open_run("new", a_run(), b"k" * 32)
+    await keeper.open_run("new", a_run(), b"k" * 32)
+    for other in (b"j" * 32, b""):
+        with pytest.raises(Conflict, match="belongs to another coordinator"):
+            await keeper.open_run("new", a_run(), other)
+    assert keeper.grant_key("new") == b"k" * 32
+
+
+async def test_a_run_from_before_grants_goes_on_without_them(keeper):
+    await keeper.open_run("a", a_run(), b"k" * 32)
+    assert keeper.grant_key("a") == b""
+
+
 async def test_opening_a_run_twice_at_once_makes_one(keeper):
     await asyncio.gather(*(keeper.open_run("new", a_run()) for _ in range(5)))
     assert (await latest(keeper, "new")).version == 0

@@ -23,6 +23,7 @@ from services.coordinator.ports import (
 from services.coordinator.runs import RunRecord, RunStatus
 from services.coordinator.work import Assignment, ClosedRound, ModelChange, RoundWork, Totals
 from services.hosting.errors import Conflict, NotFound, NotReady, StorageFailed
+from services.hosting.grants import Grants
 from tinyfleet.errors import InvalidInput
 from tinyfleet.readings import Level
 from tinyfleet.run import make_run
@@ -407,7 +408,7 @@ def work():
 
 
 async def test_stream_gives_messages_in_order_then_ends():
-    stream = AgentStream(deadline_s=60)
+    stream = AgentStream("a", 60, Grants())
     stream.brief("run", spec_bytes())
     stream.assign(Assignment("run", 0, 0, 0), work())
     stream.withdraw("run-0-0-0")
@@ -420,7 +421,7 @@ async def test_stream_gives_messages_in_order_then_ends():
 
 
 async def test_assignment_carries_all_an_agent_needs():
-    stream = AgentStream(deadline_s=1.5)
+    stream = AgentStream("a", 1.5, Grants())
     stream.assign(Assignment("run", 7, 3, 1), work())
     sent = (await stream.next()).assignment
     assert (sent.assignment_id, sent.round, sent.slot, sent.base_version) == ("run-7-3-1", 7, 3, 5)
@@ -429,7 +430,7 @@ async def test_assignment_carries_all_an_agent_needs():
 
 
 async def test_agent_that_does_not_read_is_cut_off():
-    stream = AgentStream(deadline_s=60)
+    stream = AgentStream("a", 60, Grants())
     for number in range(MAX_QUEUED + 1):
         stream.withdraw(str(number))
     assert await stream.next() is None
@@ -441,7 +442,7 @@ async def test_handler_that_is_stuck_in_a_write_is_cancelled(monkeypatch):
     made = asyncio.Event()
 
     async def handler():
-        self_made.append(AgentStream(deadline_s=60))
+        self_made.append(AgentStream("a", 60, Grants()))
         made.set()
         await asyncio.Event().wait()  # a write that never ends
 

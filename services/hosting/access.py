@@ -1,0 +1,178 @@
+"""Lets in whom the table of roles lets in, within limits, and has it noted.
+
+Without TLS the callers are processes of this machine, whoever they are: nothing is checked then.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+from collections.abc import AsyncIterator
+from contextvars import ContextVar
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import grpc
+
+from services.hosting.audit import OK, REFUSED, Audit
+from services.hosting.errors import Forbidden
+from services.hosting.limits import Limiter, Limits
+from services.hosting.roles import CHANGES, MAY_CALL
+from tinyfleet.errors import one_line
+from tinyfleet.security.bearer import AGENT, Bearer, bearer_of
+
+ANSWERED = "tinyfleet-answered"  # MUST match tinyfleet/client.py: the service said it, not gRPC
+MAX_REQUEST_BYTES = 1024 * 1024  # our choice: the largest of ours, a chunk, has a quarter of it
+_NAMES = "x509_subject_alternative_name"
+
+
+class _Call(NamedTuple):
+    """A call that goes on, and where to note what becomes of it."""
+
+    audit: Audit
+    who: str
+    method: str
+
+
+_CALL: ContextVar[_Call | None] = ContextVar("call", default=None)
+
+
+def caller(context: Any) -> Bearer | None:
+    """Who calls, by its certificate; None without TLS, or when the certificate is nobody's."""
+    names = context.auth_context().get(_NAMES)
+    return _bearer(tuple(names)) if names else None
+
+
+def check_acts_as(context: Any, name: str, deed: str) -> None:
+    """Raise Forbidden unless the caller may do something in the name of an agent or service.
+
+    deed: what, for the message: "submit for". Without TLS anybody may.
+    """
+    bearer = caller(context)
+    if bearer is not None and not bearer.may_act_as(name):
+        raise Forbidden(
+            f"{bearer} may not {deed} '{one_line(name)}': its certificate does not name that one"
+        )
+
+
+def note_refusal(what: str) -> None:
+    """Have the audit log say that a part of the call that is going on was refused."""
+    call = _CALL.get()
+    if call is not None:
+        call.audit.note(call.who, call.method, REFUSED, what)
+
+
+class AccessControl(grpc.aio.ServerInterceptor):
+    """Stands before every handler of a server that uses TLS."""
+
+    def __init__(self, audit: Audit, limits: Limits | None = None) -> None:
+        self._audit = audit
+        self._limiter = Limiter(limits or Limits())
+
+    async def intercept_service(self, continuation: Any, details: Any) -> Any:
+        handler = await continuation(details)
+        if handler is None:
+            return None
+        kind = f"{_count(handler.request_streaming)}_{_count(handler.response_streaming)}"
+        method = getattr(handler, kind)
+        wrap = self._stream if inspect.isasyncgenfunction(method) else self._coroutine
+        return getattr(grpc, f"{kind}_rpc_method_handler")(
+            wrap(details.method, method),
+            request_deserializer=_bounded(handler.request_deserializer),
+            response_serializer=handler.response_serializer,
+        )
+
+    def _coroutine(self, name: str, method: Any) -> Any:
+        async def call(request: Any, context: Any) -> Any:
+            async with self._admitted(name, context):
+                return await method(_checked(request), context)
+
+        return call
+
+    def _stream(self, name: str, method: Any) -> Any:
+        async def call(request: Any, context: Any) -> Any:
+            async with self._admitted(name, context):
+                async for response in method(_checked(request), context):
+                    yield response
+
+        return call
+
+    @contextlib.asynccontextmanager
+    async def _admitted(self, name: str, context: Any) -> AsyncIterator[None]:
+        """Around a call; ends it at once when its caller may not make it."""
+        bearer = await self._admit(name, context)
+        who = str(bearer)
+        _CALL.set(_Call(self._audit, who, _short(name)))
+        if name in CHANGES:
+            self._note(who, name, OK)
+        try:
+            yield
+        except Forbidden as error:
+            self._note(who, name, REFUSED, str(error))
+            raise
+        finally:
+            if bearer.role == AGENT:
+                self._limiter.end(who)
+
+    async def _admit(self, name: str, context: Any) -> Bearer:
+        """Who calls; ends the call when that one may not. Only agents are limited in number."""
+        bearer, allowed = caller(context), MAY_CALL.get(name, frozenset())
+        if bearer is None:
+            status, text = grpc.StatusCode.UNAUTHENTICATED, "the certificate is nobody's of a fleet"
+        elif bearer.role not in allowed:
+            status = grpc.StatusCode.PERMISSION_DENIED
+            text = f"{bearer} may not call {_short(name)}: that is for {_listed(allowed)}"
+        elif bearer.role == AGENT and (reason := self._limiter.begin(str(bearer))):
+            status, text = grpc.StatusCode.RESOURCE_EXHAUSTED, f"{bearer}: {reason}"
+        else:
+            return bearer
+        self._note(str(bearer or context.peer()), name, REFUSED, text)
+        await context.abort(status, text, ((ANSWERED, "1"),))
+        raise AssertionError  # abort raises
+
+    def _note(self, who: str, name: str, outcome: str, what: str = "") -> None:
+        self._audit.note(who, _short(name), outcome, what)
+
+
+class _TooLarge(NamedTuple):
+    """Stands for a message of so many bytes."""
+
+    size: int
+
+
+def _bounded(deserialize: Any) -> Any:
+    return lambda data: (
+        deserialize(data) if len(data) <= MAX_REQUEST_BYTES else _TooLarge(len(data))
+    )
+
+
+def _checked(request: Any) -> Any:
+    """The request, or the requests as they come; raises Forbidden for one that is too large."""
+    if hasattr(request, "__aiter__"):
+        return _each_checked(request)
+    if isinstance(request, _TooLarge):
+        raise Forbidden(f"a message has at most {MAX_REQUEST_BYTES} bytes, got {request.size}")
+    return request
+
+
+async def _each_checked(requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
+    async for request in requests:
+        yield _checked(request)
+
+
+@lru_cache(maxsize=4096)
+def _bearer(names: tuple[bytes, ...]) -> Bearer | None:
+    return bearer_of(name.decode("ascii", "replace") for name in names)
+
+
+def _short(method: str) -> str:
+    """`CreateRun` for `/tinyfleet.v1.CoordinatorService/CreateRun`."""
+    return method.rpartition("/")[2]
+
+
+def _listed(roles: frozenset[str]) -> str:
+    return " and ".join(f"{role}s" for role in sorted(roles)) or "nobody"
+
+
+def _count(streaming: bool) -> str:
+    return "stream" if streaming else "unary"

@@ -1,0 +1,48 @@
+"""Who may call what: one table for every RPC there is, and nothing that is not in it."""
+
+from __future__ import annotations
+
+from tinyfleet.security.bearer import AGENT, OPERATOR, SERVICE
+
+_COORDINATOR = "/tinyfleet.v1.CoordinatorService/"
+_AGGREGATOR = "/tinyfleet.v1.AggregatorService/"
+_METRICS = "/tinyfleet.v1.MetricsService/"
+_HEALTH = "/grpc.health.v1.Health/"
+_ANYBODY = frozenset({AGENT, OPERATOR, SERVICE})
+
+MAY_CALL: dict[str, frozenset[str]] = {
+    f"{_COORDINATOR}CreateRun": frozenset({OPERATOR}),
+    f"{_COORDINATOR}GetRun": frozenset({OPERATOR}),
+    f"{_COORDINATOR}ListRuns": frozenset({OPERATOR}),
+    f"{_COORDINATOR}WatchRun": frozenset({OPERATOR}),
+    f"{_COORDINATOR}StopRun": frozenset({OPERATOR}),
+    f"{_COORDINATOR}ListAgents": frozenset({OPERATOR}),
+    f"{_COORDINATOR}Attend": frozenset({AGENT}),
+    f"{_AGGREGATOR}OpenRun": frozenset({SERVICE}),
+    f"{_AGGREGATOR}CloseRound": frozenset({SERVICE}),
+    f"{_AGGREGATOR}EndRun": frozenset({SERVICE}),
+    f"{_AGGREGATOR}WatchModel": frozenset({SERVICE, OPERATOR}),
+    f"{_AGGREGATOR}FetchModel": _ANYBODY,
+    f"{_AGGREGATOR}SubmitUpdates": frozenset({AGENT}),
+    f"{_METRICS}Report": frozenset({AGENT, SERVICE}),
+    f"{_METRICS}Query": frozenset({OPERATOR}),
+    f"{_METRICS}Watch": frozenset({OPERATOR}),
+    f"{_METRICS}Summarize": frozenset({OPERATOR}),
+    f"{_HEALTH}Check": _ANYBODY,
+    f"{_HEALTH}List": _ANYBODY,
+    f"{_HEALTH}Watch": _ANYBODY,
+    "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo": frozenset({OPERATOR}),
+}
+
+# Calls that change something, or begin what does: they are in the audit log also when they go well.
+CHANGES = frozenset(
+    {
+        f"{_COORDINATOR}CreateRun",
+        f"{_COORDINATOR}StopRun",
+        f"{_COORDINATOR}Attend",
+        f"{_AGGREGATOR}OpenRun",
+        f"{_AGGREGATOR}CloseRound",
+        f"{_AGGREGATOR}EndRun",
+        f"{_AGGREGATOR}SubmitUpdates",
+    }
+)

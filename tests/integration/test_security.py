@@ -1,0 +1,315 @@
+"""Who is refused, with which words, and what the audit log says: real services over TLS."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+import ssl
+import subprocess
+import sys
+import threading
+import time
+from types import SimpleNamespace
+
+import grpc
+import pytest
+
+from tinyfleet.cli.local_fleet import LocalFleet
+from tinyfleet.cli.metrics_client import Metrics
+from tinyfleet.client import Fleet
+from tinyfleet.errors import InvalidInput, Refused
+from tinyfleet.run import make_run
+from tinyfleet.security.authority import Authority
+from tinyfleet.security.bearer import Bearer, internal_host
+from tinyfleet.security.channels import channel
+from tinyfleet.tasks import outline_task
+from tinyfleet.v1 import aggregator_pb2, coordinator_pb2, metrics_pb2
+from tinyfleet.v1.aggregator_pb2_grpc import AggregatorServiceStub
+from tinyfleet.v1.coordinator_pb2_grpc import CoordinatorServiceStub
+from tinyfleet.v1.metrics_pb2_grpc import MetricsServiceStub
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    """Three services over TLS, with certificates of two agents, an operator and a stranger."""
+    os.environ.pop("GRPC_VERBOSITY", None)  # what a test that hosts a service itself has chosen
+    folder = tmp_path_factory.mktemp("site")
+    with LocalFleet(folder, 0, secure=True) as fleet:
+        authority = Authority.open(folder / "tls" / "ca")
+        other = Authority.create(folder / "other", "another site")
+        for name in ("pi-1", "pi-2", "flood"):
+            authority.issue_folder(Bearer("agent", name), folder / name)
+        authority.issue_folder(Bearer("agent", "pi-1"), folder / "expired", days=-1)
+        other.issue_folder(Bearer("operator", "eve"), folder / "stranger")
+        yield SimpleNamespace(folder=folder, fleet=fleet, authority=authority)
+
+
+def audited(site, service, *words, since=0):
+    """Wait for a line of the service's audit log with these words in it."""
+    path = site.folder / "state" / service / "audit.jsonl"
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        for line in path.read_text().splitlines()[since:]:
+            if all(word in line for word in words):
+                return json.loads(line)
+        time.sleep(0.05)
+    raise AssertionError(f"no line with {words} in {path.read_text()}")
+
+
+def dial(site, service, who):
+    address = getattr(site.fleet, service)
+    return channel(address, service, site.folder / who)
+
+
+def raw(site, service, credentials):
+    """A channel as a program of somebody else would open it."""
+    name = (("grpc.ssl_target_name_override", internal_host(service)),)
+    return grpc.secure_channel(getattr(site.fleet, service), credentials, options=name)
+
+
+def ca(site):
+    return (site.folder / "tls" / "ca" / "ca.pem").read_bytes()
+
+
+def refusal(call):
+    with pytest.raises(grpc.RpcError) as refused:
+        call()
+    return refused.value.code(), refused.value.details()
+
+
+def list_runs(opened):
+    with opened:
+        stub = CoordinatorServiceStub(opened)
+        return refusal(lambda: stub.ListRuns(coordinator_pb2.ListRunsRequest(), timeout=10))
+
+
+def test_an_operator_is_let_in(site):
+    with Fleet(site.fleet.coordinator, tls=site.fleet.tls) as fleet:
+        assert fleet.list_runs() == []
+    with Metrics(site.fleet.metrics, site.fleet.tls) as metrics:
+        metrics.query(metrics_pb2.QueryRequest())
+
+
+def test_no_certificate(site):
+    code, _ = list_runs(raw(site, "coordinator", grpc.ssl_channel_credentials(ca(site))))
+    assert code is grpc.StatusCode.UNAVAILABLE
+    assert audited(site, "coordinator", "handshake", "no certificate")["outcome"] == "refused"
+
+
+def test_a_certificate_of_another_authority(site):
+    stranger = site.folder / "stranger"
+    key, cert = ((stranger / name).read_bytes() for name in ("key.pem", "cert.pem"))
+    code, _ = list_runs(raw(site, "coordinator", grpc.ssl_channel_credentials(ca(site), key, cert)))
+    assert code is grpc.StatusCode.UNAVAILABLE
+    audited(site, "coordinator", "handshake", "a certificate of another authority")
+
+
+def test_whoever_trusts_another_authority_does_not_talk_to_this_site(site):
+    with (
+        Fleet(site.fleet.coordinator, tls=site.folder / "stranger") as fleet,
+        pytest.raises(Refused, match=r"is from an authority that ca.pem here does not name"),
+    ):
+        fleet.list_runs()
+
+
+def test_an_expired_certificate(site):
+    expired = site.folder / "expired"
+    with pytest.raises(InvalidInput, match=r"expired on .* issue a new one"):
+        Fleet(site.fleet.coordinator, tls=expired)
+    key, cert = ((expired / name).read_bytes() for name in ("key.pem", "cert.pem"))
+    code, _ = list_runs(raw(site, "coordinator", grpc.ssl_channel_credentials(ca(site), key, cert)))
+    assert code is grpc.StatusCode.UNAVAILABLE
+    audited(site, "coordinator", "handshake", "a certificate that has expired")
+
+
+def test_plain_text(site):
+    with (
+        Fleet(site.fleet.coordinator) as fleet,
+        pytest.raises(Refused, match="it wants TLS: give --tls"),
+    ):
+        fleet.list_runs()
+    audited(site, "coordinator", "handshake", "plain text where TLS is wanted")
+
+
+def test_an_agent_without_a_certificate_says_what_it_lacks(site):
+    command = [sys.executable, "-m", "edge_agents", "--coordinator", site.fleet.coordinator]
+    done = subprocess.run(
+        [*command, "--give-up-s", "0.5"], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 3
+    assert "it wants TLS: give --tls" in done.stderr.splitlines()[-1]
+
+
+def test_another_service_is_not_taken_for_the_one_that_is_meant(site):
+    with (
+        Fleet(site.fleet.aggregator, tls=site.fleet.tls) as fleet,
+        pytest.raises(Refused, match="that of another service: correct the address"),
+    ):
+        fleet.list_runs()
+
+
+def test_an_agent_that_calls_an_operator_s_rpc(site):
+    with (
+        Fleet(site.fleet.coordinator, tls=site.folder / "pi-1") as fleet,
+        pytest.raises(Refused, match="agent pi-1 may not call ListAgents: that is for operators"),
+    ):
+        fleet.list_agents()
+    line = audited(site, "coordinator", "ListAgents")
+    assert (line["who"], line["outcome"]) == ("agent pi-1", "refused")
+
+
+@contextlib.contextmanager
+def attend(site, who, name):
+    """An open stream of that agent."""
+    hello = coordinator_pb2.Hello(agent=name, instance_id=f"{name}-process")
+    with dial(site, "coordinator", who) as opened, kept_open() as keep:
+        said = keep(coordinator_pb2.AttendRequest(hello=hello))
+        yield CoordinatorServiceStub(opened).Attend(said)
+
+
+@contextlib.contextmanager
+def kept_open():
+    """Gives a function that makes a stream of one message, which does not end before this does."""
+    over = threading.Event()
+
+    def stream(message):
+        yield message
+        over.wait(60)
+
+    yield stream
+    over.set()
+
+
+def test_an_agent_attends_only_as_itself(site):
+    with attend(site, "pi-1", "pi-2") as call:
+        code, text = refusal(lambda: next(call))
+    assert code is grpc.StatusCode.PERMISSION_DENIED
+    assert text == ("agent pi-1 may not attend as 'pi-2': its certificate does not name that one")
+    assert audited(site, "coordinator", "Attend", "pi-2", "refused")["who"] == "agent pi-1"
+
+
+def test_an_agent_attends_for_what_is_attached_to_it(site):
+    with attend(site, "pi-1", "pi-1.board-1") as call:
+        assert next(call).WhichOneof("message") == "welcome"
+    audited(site, "coordinator", "Attend", '"ok"')
+
+
+def test_an_agent_that_attends_under_a_name_that_is_not_its_own_ends(site):
+    command = [sys.executable, "-m", "edge_agents", "--coordinator", site.fleet.coordinator]
+    command += ["--tls", str(site.folder / "pi-1"), "--name", "pi-2", "--reconnect-s", "0.1"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 2
+    assert "agent pi-1 may not attend as 'pi-2'" in done.stderr.splitlines()[-1]
+
+
+def a_run():
+    task = outline_task("sine", {})
+    return make_run(task, "tiny_reptile", 1000, 1, "mlp_32", {})
+
+
+@contextlib.contextmanager
+def assignment_of_pi_1(site):
+    """An assignment that pi-1 was given, and the stream it came on."""
+    with Fleet(site.fleet.coordinator, tls=site.fleet.tls) as fleet:
+        run = fleet.create_run(a_run())
+        with attend(site, "pi-1", "pi-1") as call:
+            messages = (m.assignment for m in call if m.WhichOneof("message") == "assignment")
+            yield next(messages)
+        fleet.stop_run(run.run_id)
+
+
+def header_of(assignment, agent):
+    return aggregator_pb2.UpdateHeader(
+        assignment_id=assignment.assignment_id,
+        run_id=assignment.run_id,
+        agent=agent,
+        grant=assignment.grant,
+        encoding=aggregator_pb2.UPDATE_ENCODING_DENSE_FLOAT32,
+        samples=128,
+        diverged=True,
+    )
+
+
+def submit(site, who, header):
+    with dial(site, "aggregator", who) as opened:
+        sent = iter([aggregator_pb2.SubmitUpdatesRequest(header=header)])
+        return next(AggregatorServiceStub(opened).SubmitUpdates(sent, timeout=20))
+
+
+def test_an_agent_submits_only_what_it_was_given(site):
+    with assignment_of_pi_1(site) as given:
+        code, text = refusal(lambda: submit(site, "pi-2", header_of(given, "pi-1")))
+        assert code is grpc.StatusCode.PERMISSION_DENIED
+        assert text.startswith("agent pi-2 may not submit for 'pi-1'")
+        audited(site, "aggregator", "agent pi-2", "may not submit for 'pi-1'")
+
+        stolen = submit(site, "pi-2", header_of(given, "pi-2"))
+        assert stolen.status == aggregator_pb2.RECEIPT_STATUS_INVALID
+        assert stolen.message == "the assignment was not given to 'pi-2'"
+        audited(site, "aggregator", "agent pi-2", "without its grant")
+
+
+def test_whoever_was_given_it_may_submit_it(site):
+    with assignment_of_pi_1(site) as given:
+        receipt = submit(site, "pi-1", header_of(given, "pi-1"))
+        assert receipt.status == aggregator_pb2.RECEIPT_STATUS_ACCEPTED
+
+
+def test_an_agent_reports_only_what_it_measured(site):
+    sample = metrics_pb2.Sample(source="pi-2", name="x", value=1.0)
+    request = metrics_pb2.ReportRequest(request_id="one", samples=[sample])
+    with dial(site, "metrics", "pi-1") as opened:
+        code, text = refusal(lambda: MetricsServiceStub(opened).Report(request, timeout=10))
+    assert code is grpc.StatusCode.PERMISSION_DENIED
+    assert text.startswith("agent pi-1 may not report as 'pi-2'")
+    audited(site, "metrics", "agent pi-1", "may not report as 'pi-2'")
+
+
+def test_an_oversized_message(site):
+    sample = metrics_pb2.Sample(source="pi-1", name="x" * 1_500_000)
+    request = metrics_pb2.ReportRequest(request_id="big", samples=[sample])
+    with dial(site, "metrics", "pi-1") as opened:
+        code, text = refusal(lambda: MetricsServiceStub(opened).Report(request, timeout=10))
+    assert code is grpc.StatusCode.PERMISSION_DENIED
+    assert text.startswith("a message has at most 1048576 bytes, got 15000")
+    audited(site, "metrics", "agent pi-1", "a message has at most")
+
+
+def test_a_flood_of_streams(site):
+    header = header_of(coordinator_pb2.Assignment(assignment_id="x-0-0-0", run_id="x"), "flood")
+    with dial(site, "aggregator", "flood") as opened, kept_open() as keep:
+        stub = AggregatorServiceStub(opened)
+        message = aggregator_pb2.SubmitUpdatesRequest(header=header)
+        calls = [stub.SubmitUpdates(keep(message)) for _ in range(64)]
+        for call in calls:
+            next(call)  # a receipt: the stream is open
+        code, text = refusal(lambda: next(stub.SubmitUpdates(keep(message))))
+    assert code is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert text == "agent flood: 64 calls are open already: end some first"
+    audited(site, "aggregator", "agent flood", "64 calls are open already")
+    with Fleet(site.fleet.coordinator, tls=site.fleet.tls) as fleet:
+        fleet.list_runs()  # nobody else is the worse for it
+
+
+def test_a_renewed_certificate_is_shown_without_a_restart(site):
+    def shown():
+        host, port = site.fleet.metrics.split(":")
+        context = ssl.create_default_context(cadata=ca(site).decode())
+        context.check_hostname = False
+        context.load_cert_chain(site.folder / "pi-1" / "cert.pem", site.folder / "pi-1" / "key.pem")
+        with (
+            socket.create_connection((host, int(port))) as plain,
+            context.wrap_socket(plain) as secure,
+        ):
+            return secure.getpeercert(binary_form=True)
+
+    before = shown()
+    assert shown() == before
+    site.authority.issue_folder(Bearer("service", "metrics"), site.folder / "tls" / "metrics")
+    assert shown() != before
+    with Metrics(site.fleet.metrics, site.fleet.tls) as metrics:
+        metrics.query(metrics_pb2.QueryRequest())
