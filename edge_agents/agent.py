@@ -79,6 +79,7 @@ class Agent:
             self._learning.topic.open()
         members = [asyncio.create_task(member(leave)) for member in self._members]
         stopping = asyncio.create_task(stop.wait())
+        renewing = asyncio.create_task(self._renew())
         try:
             await asyncio.wait([*members, stopping], return_when=asyncio.FIRST_COMPLETED)
             log.info("stopping")
@@ -87,11 +88,20 @@ class Agent:
                 self._learning.topic.close()
             await asyncio.wait(members)
         finally:
-            for task in (*members, stopping):
+            for task in (*members, stopping, renewing):
                 task.cancel()
-            await asyncio.gather(*members, stopping, return_exceptions=True)
+            await asyncio.gather(*members, stopping, renewing, return_exceptions=True)
         for task in members:
             task.result()
+
+    async def _renew(self) -> None:
+        """Keep the certificate good, if there is one."""
+        settings = self._settings
+        if settings.tls is not None:
+            from edge_agents.renewal import keep_certificate, renewing_process
+
+            renew = renewing_process(settings.coordinator, settings.tls)
+            await keep_certificate(settings.tls, renew)
 
     def readings(self) -> Iterable[Reading]:
         """How its members and its boards are."""

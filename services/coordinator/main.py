@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import grpc
+
 from services.coordinator.adapters.aggregator_client import AggregatorClient
+from services.coordinator.adapters.enrolment import Enrolment, Renewal
 from services.coordinator.adapters.memory import MemoryStore
 from services.coordinator.adapters.sql import open_store
 from services.coordinator.coordinator import Coordinator
@@ -13,9 +16,12 @@ from services.coordinator.servicer import CoordinatorServicer
 from services.coordinator.settings import CoordinatorSettings
 from services.hosting import server
 from services.hosting.grants import Grants, stored_grants
+from tinyfleet.errors import InvalidInput
 from tinyfleet.telemetry_grpc import Reporter
 from tinyfleet.v1.coordinator_pb2_grpc import add_CoordinatorServiceServicer_to_server
+from tinyfleet.v1.enrolment_pb2_grpc import add_RenewalServiceServicer_to_server
 
+RENEWAL = "tinyfleet.v1.RenewalService"
 SERVICE = "tinyfleet.v1.CoordinatorService"
 DRAIN_S = 2.0  # our choice: longest wait for the metrics service when stopping
 
@@ -58,21 +64,46 @@ def build(settings: CoordinatorSettings) -> server.Service:
         grants,
     )
 
+    enrolment = _enrolment(settings)
+
+    def register(grpc_server: grpc.aio.Server) -> None:
+        add_CoordinatorServiceServicer_to_server(servicer, grpc_server)
+        if settings.ca is not None:
+            add_RenewalServiceServicer_to_server(Renewal(settings.ca), grpc_server)
+
+    async def start() -> None:
+        await coordinator.start()
+        if enrolment is not None:
+            await enrolment.start()
+
+    async def drain() -> None:
+        if enrolment is not None:
+            await enrolment.stop()
+        await coordinator.drain()
+
     async def close() -> None:
         await coordinator.close()
         await reporter.close(DRAIN_S)
 
     return server.Service(
         bearer="coordinator",
-        names=(SERVICE,),
-        register=lambda grpc_server: add_CoordinatorServiceServicer_to_server(
-            servicer, grpc_server
-        ),
-        start=coordinator.start,
-        drain=coordinator.drain,
+        names=(SERVICE, RENEWAL) if settings.ca else (SERVICE,),
+        register=register,
+        start=start,
+        drain=drain,
         close=close,
         readings=coordinator.readings,
     )
+
+
+def _enrolment(settings: CoordinatorSettings) -> Enrolment | None:
+    """What lets new agents in, if it is wanted; raises InvalidInput when it cannot work."""
+    if settings.ca is None:
+        return None
+    if settings.tls is None:
+        raise InvalidInput("--ca is of use with TLS only: give --tls FOLDER as well")
+    audit = settings.state / "audit-enrolment.jsonl"
+    return Enrolment(settings.ca, settings.tls, settings.enrol_listen, audit)
 
 
 def _store(settings: CoordinatorSettings) -> Store:

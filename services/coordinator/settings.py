@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from services.hosting.settings import ServiceSettings
 from tinyfleet.config import (
@@ -61,5 +62,16 @@ class CoordinatorSettings(ServiceSettings):
     )
     max_agents: int = setting(
         10_000, help="most agents that are remembered, attached or not", low=1, high=1_000_000
+    )
+    ca: Path | None = setting(
+        None,
+        help="folder of the site's authority, to sign for agents that join; needs --tls",
+        metavar="FOLDER",
+    )
+    enrol_listen: str = setting(
+        "127.0.0.1:7313",
+        help="address to listen on for agents that join by token; used with --ca only",
+        check=check_listen_address,
+        metavar=ADDRESS,
     )
     max_runs: int = setting(100, help="most runs that go on at the same time", low=1, high=10_000)

@@ -24,8 +24,12 @@ log = logging.getLogger("tls")
 class ServerCredentials:
     """The credentials of the service of that name, from a folder of its own."""
 
-    def __init__(self, folder: Path, service: str) -> None:
-        """Raises InvalidInput when the files will not do, or are not this service's."""
+    def __init__(self, folder: Path, service: str, *, ask: bool = True) -> None:
+        """ask: for a certificate of the caller's, which then has to be of this site.
+
+        Raises InvalidInput when the files will not do, or are not this service's.
+        """
+        self._ask = ask
         self._folder = TlsFolder(folder)
         self._service = service
         self._used = self._read()
@@ -36,7 +40,7 @@ class ServerCredentials:
         return grpc.dynamic_ssl_server_credentials(
             _configuration(self._used),
             self._changed,  # type: ignore[arg-type]  # None is what gRPC documents for no change
-            require_client_authentication=True,
+            require_client_authentication=self._ask,
         )
 
     def _read(self) -> Material:

@@ -28,11 +28,15 @@ MAY_CALL: dict[str, frozenset[str]] = {
     f"{_METRICS}Query": frozenset({OPERATOR}),
     f"{_METRICS}Watch": frozenset({OPERATOR}),
     f"{_METRICS}Summarize": frozenset({OPERATOR}),
+    "/tinyfleet.v1.RenewalService/Renew": _ANYBODY,
     f"{_HEALTH}Check": _ANYBODY,
     f"{_HEALTH}List": _ANYBODY,
     f"{_HEALTH}Watch": _ANYBODY,
     "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo": frozenset({OPERATOR}),
 }
+
+# Served on a port of its own, to whoever has a token instead of a certificate.
+FOR_TOKENS = frozenset({"/tinyfleet.v1.EnrolmentService/Enrol"})
 
 # Calls that change something, or begin what does: they are in the audit log also when they go well.
 CHANGES = frozenset(
@@ -40,6 +44,7 @@ CHANGES = frozenset(
         f"{_COORDINATOR}CreateRun",
         f"{_COORDINATOR}StopRun",
         f"{_COORDINATOR}Attend",
+        "/tinyfleet.v1.RenewalService/Renew",
         f"{_AGGREGATOR}OpenRun",
         f"{_AGGREGATOR}CloseRound",
         f"{_AGGREGATOR}EndRun",

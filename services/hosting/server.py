@@ -22,12 +22,13 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from services.hosting.access import ANSWERED, AccessControl
+from services.hosting.access import AccessControl
 from services.hosting.audit import REFUSED, Audit
 from services.hosting.credentials import ServerCredentials
-from services.hosting.errors import Occupied, StorageFailed, status_of
+from services.hosting.errors import Occupied, StorageFailed
 from services.hosting.handshakes import failed_handshakes
 from services.hosting.settings import ServiceSettings
+from services.hosting.translation import ErrorTranslator
 from tinyfleet.config import Sources, check_listen_address, load_settings
 from tinyfleet.errors import InvalidInput, TinyFleetError
 from tinyfleet.logs import configure_logs, fields
@@ -209,27 +210,6 @@ class _Health:
             await self._servicer.set(name, known.SERVING if serving else known.NOT_SERVING)
 
 
-class ErrorTranslator(grpc.aio.ServerInterceptor):
-    """Turns the errors that handlers raise into gRPC statuses, by the table in `errors`."""
-
-    async def intercept_service(self, continuation: Any, details: Any) -> Any:
-        handler = await continuation(details)
-        if handler is None or details.method.startswith("/grpc."):
-            return handler
-        if handler.response_streaming:
-            wrap, kind = _translated_stream, "unary_stream"
-        else:
-            wrap, kind = _translated_unary, "unary_unary"
-        if handler.request_streaming:
-            kind = kind.replace("unary_", "stream_", 1)
-        make = getattr(grpc, f"{kind}_rpc_method_handler")
-        return make(
-            wrap(getattr(handler, kind)),
-            request_deserializer=handler.request_deserializer,
-            response_serializer=handler.response_serializer,
-        )
-
-
 def check_listen(address: str, tls: Path | None) -> None:
     """Raise InvalidInput unless `address` is host:port, and on loopback when there is no TLS."""
     check_listen_address("listen", address)
@@ -239,42 +219,6 @@ def check_listen(address: str, tls: Path | None) -> None:
             f"refusing to listen on '{host}' without TLS: give --tls FOLDER with a certificate, or "
             "use 127.0.0.1, ::1 or localhost"
         )
-
-
-def _translated_unary(method: Any) -> Any:
-    async def call(request: Any, context: Any) -> Any:
-        try:
-            return await method(request, context)
-        except grpc.aio.AbortError:
-            raise
-        except Exception as error:  # noqa: BLE001 - the table decides, the rest is logged
-            await _end(context, error)
-
-    return call
-
-
-def _translated_stream(method: Any) -> Any:
-    async def call(request: Any, context: Any) -> Any:
-        try:
-            async for response in method(request, context):
-                yield response
-        except grpc.aio.AbortError:
-            raise
-        except Exception as error:  # noqa: BLE001 - the table decides, the rest is logged
-            await _end(context, error)
-
-    return call
-
-
-async def _end(context: Any, error: Exception) -> None:
-    """End a call with the error's status; one whose caller is gone is cancelled: nobody listens."""
-    try:
-        if isinstance(error, grpc.aio.InternalError):
-            raise error
-        status, text = status_of(error)
-        await context.abort(status, text, ((ANSWERED, "1"),))
-    except grpc.aio.InternalError:
-        raise asyncio.CancelledError from None
 
 
 def _credentials(settings: ServiceSettings, service: Service) -> grpc.ServerCredentials | None:

@@ -27,7 +27,7 @@ COMMAND = ["tinyfleet/cli/*"]
 COMMANDS = [*COMMAND, "mcu_bridge/cli/*"]
 # What dials a service, and what knows when a certificate ends.
 CLIENT = ["tinyfleet/client.py", "tinyfleet/telemetry_grpc.py", "tinyfleet/security/*"]
-SIGNING = ["tinyfleet/security/authority.py", "services/hosting/*"]
+SIGNING = ["tinyfleet/security/*", "services/hosting/*"]
 NODES = [
     "tinyfleet/ros/*",
     "services/hosting/ros.py",

@@ -9,7 +9,8 @@ import click
 
 from tinyfleet.cli.console import examples, json_option, print_json
 from tinyfleet.security.authority import DAYS, Authority
-from tinyfleet.security.bearer import ROLES, checked_bearer
+from tinyfleet.security.bearer import AGENT, ROLES, checked_bearer
+from tinyfleet.security.tokens import Tokens, token_text
 
 _ca_option = click.option(
     "--ca",
@@ -82,6 +83,38 @@ def issue(
     certificate = Authority.open(folder).issue_folder(bearer, out, host, days)
     entry = {"bearer": str(bearer), "folder": str(out), "not_after": _date(certificate)}
     _say({**entry, "serial": f"{certificate.serial_number:x}"}, as_json)
+
+
+@command.command(
+    "token",
+    epilog=examples(
+        "tinyfleet ca token pi-1",
+        "tinyfleet ca token pi-1 --also board-1 --valid-h 1",
+    ),
+)
+@click.argument("name")
+@click.option("--also", multiple=True, metavar="NAME", help="A further name of the agent.")
+@click.option(
+    "--valid-h",
+    type=click.FloatRange(0, 24 * 365, min_open=True),
+    default=24.0,
+    metavar="HOURS",
+    help="How long it may be used.",
+)
+@_ca_option
+@json_option
+def token(name: str, also: tuple[str, ...], valid_h: float, folder: Path, as_json: bool) -> None:
+    """Make a token with which one agent joins, once: see 'tinyfleet agent join'.
+
+    The coordinator takes it when it was started with --ca and this folder.
+    """
+    bearer = checked_bearer(AGENT, name, also)
+    authority = Authority.open(folder)
+    text = token_text(Tokens(folder).make(bearer, 3600.0 * valid_h), authority.der)
+    if as_json:
+        print_json({"name": name, "token": text})
+    else:
+        print(text)
 
 
 def _say(entry: dict[str, Any], as_json: bool) -> None:

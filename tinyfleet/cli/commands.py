@@ -22,6 +22,7 @@ COMMANDS: dict[str, Entry] = {
         "services",
     ),
     "run": Entry("tinyfleet.cli.run:command", "Start, list, show, watch and stop runs."),
+    "agent": Entry("tinyfleet.cli.agent:command", "Make this machine an agent.", "tls"),
     "agents": Entry("tinyfleet.cli.agents:command", "List the agents of a fleet."),
     "ca": Entry("tinyfleet.cli.ca:command", "Issue and revoke certificates.", "tls"),
     "metrics": Entry("tinyfleet.cli.metrics:command", "Query, watch and summarize metrics."),

@@ -71,6 +71,7 @@ class LocalFleet:
     gets. on_event: called with one line when a process is restarted. boards: URLs of boards, which
     become `board-1`, `board-2` and so on in the fleet. secure: whether they prove who they are,
     with certificates of an authority made for this fleet; an operator's is in `tls`.
+    signing: whether more agents can join by token then.
     Raises FleetFailed when a process cannot be started.
     """
 
@@ -83,6 +84,7 @@ class LocalFleet:
         boards: Sequence[str] = (),
         *,
         secure: bool = False,
+        signing: bool = False,
     ) -> None:
         self.folder = folder
         self.members: list[Member] = []
@@ -90,6 +92,7 @@ class LocalFleet:
         self._boards = {f"board-{number}": url for number, url in enumerate(boards, 1)}
         self._agent_options = list(agent_options)
         self._secure = secure
+        self._signing = signing
         self._on_event = on_event
         self._failure: str | None = None
         self._stopping = threading.Event()
@@ -158,7 +161,9 @@ class LocalFleet:
         self.metrics = self._start_service("metrics")
         self.aggregator = self._start_service("aggregator", "--metrics", self.metrics)
         self.coordinator = self._start_service(
-            "coordinator", "--aggregator", self.aggregator, "--metrics", self.metrics
+            "coordinator",
+            *("--aggregator", self.aggregator, "--metrics", self.metrics),
+            *self._signing_options(),
         )
         for name in self._agents:
             self._start_agent(name)
@@ -182,6 +187,10 @@ class LocalFleet:
 
     def _tls_options(self, name: str) -> list[str]:
         return ["--tls", str(self.folder / "tls" / name)] if self._secure else []
+
+    def _signing_options(self) -> list[str]:
+        ca = str(self.folder / "tls" / "ca")
+        return ["--ca", ca, "--enrol-listen", "127.0.0.1:0"] if self._signing else []
 
     def _device_options(self) -> list[str]:
         """--device for every board, with the name it has in the fleet."""

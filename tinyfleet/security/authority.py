@@ -76,6 +76,11 @@ class Authority:
         """The certificates that members of the site trust, PEM."""
         return (self.folder / CA).read_bytes()
 
+    @property
+    def der(self) -> bytes:
+        """Its own certificate, DER."""
+        return self.certificate.public_bytes(serialization.Encoding.DER)
+
     def issue(
         self,
         bearer: Bearer,

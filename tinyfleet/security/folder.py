@@ -1,7 +1,7 @@
 """A folder with a certificate: `ca.pem`, `cert.pem` and `key.pem`, as `tinyfleet ca issue` writes.
 
 Read again whenever a file has changed, so that a new certificate needs no restart. Of X.509 only
-the end of a certificate's validity is read here; the rest is gRPC's.
+a certificate's validity is read here; the rest is gRPC's.
 """
 
 from __future__ import annotations
@@ -24,11 +24,15 @@ _SEQUENCE, _CONTEXT_0, _UTC_TIME = 0x30, 0xA0, 0x17
 
 
 class Material(NamedTuple):
-    """What the files hold, PEM. ca: whom to trust. expires_s: when `certificate` ends, Unix."""
+    """What the files hold, PEM. ca: whom to trust.
+
+    begins_s, expires_s: when the certificate counts, seconds since 1970.
+    """
 
     ca: bytes
     certificate: bytes
     key: bytes
+    begins_s: int
     expires_s: int
 
 
@@ -59,7 +63,7 @@ class TlsFolder:
         if _BEGIN not in ca:
             raise InvalidInput(f"{self.path / CA} holds no certificate: copy the site's {CA} there")
         try:
-            return Material(ca, certificate, key, expiry(certificate))
+            return Material(ca, certificate, key, *validity(certificate))
         except InvalidInput as error:
             raise InvalidInput(f"{self.path / CERTIFICATE}: {error}") from None
 
@@ -89,20 +93,23 @@ class TlsFolder:
         return data
 
 
-def expiry(pem: bytes) -> int:
-    """When the first certificate of `pem` ends, in seconds since 1970; raises InvalidInput."""
+def validity(pem: bytes) -> tuple[int, int]:
+    """When the first certificate of `pem` begins and ends, in seconds since 1970.
+
+    Raises InvalidInput.
+    """
     try:
         _, _, rest = pem.partition(_BEGIN)
         body, end, _ = rest.partition(_END)
         if not end:
             raise InvalidInput("it holds no certificate")
-        return _not_after(base64.b64decode(body))
+        return _validity(base64.b64decode(body))
     except (ValueError, IndexError, binascii.Error) as error:
         reason = error if isinstance(error, InvalidInput) else "it is no certificate"
         raise InvalidInput(str(reason)) from None
 
 
-def _not_after(der: bytes) -> int:
+def _validity(der: bytes) -> tuple[int, int]:
     """RFC 5280, 4.1: version (optional), serial, signature and issuer stand before validity."""
     certificate, _ = _element(der, _SEQUENCE)
     rest, _ = _element(certificate, _SEQUENCE)
@@ -110,11 +117,15 @@ def _not_after(der: bytes) -> int:
         _, rest = _element(rest)
     for _ in range(3):
         _, rest = _element(rest)
-    validity, _ = _element(rest, _SEQUENCE)
-    _, not_after = _element(validity)
-    text, _ = _element(not_after)
+    both, _ = _element(rest, _SEQUENCE)
+    _, after = _element(both)
+    return _time(both), _time(after)
+
+
+def _time(der: bytes) -> int:
+    text, _ = _element(der)
     digits = text.decode("ascii")
-    if not_after[0] == _UTC_TIME:  # two digits of the year, 1950 to 2049
+    if der[0] == _UTC_TIME:  # two digits of the year, 1950 to 2049
         digits = ("19" if digits[:2] >= "50" else "20") + digits
     return calendar.timegm(time.strptime(digits, "%Y%m%d%H%M%SZ"))
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tinyfleet.errors import InvalidInput
 from tinyfleet.security.authority import Authority, pem
 from tinyfleet.security.bearer import Bearer
-from tinyfleet.security.folder import TlsFolder, expiry
+from tinyfleet.security.folder import TlsFolder, validity
 
 PI = Bearer("agent", "pi-1")
 
@@ -44,7 +44,8 @@ def test_the_end_is_read_in_both_forms_of_a_date(year):
     end = dt.datetime(year, 12, 31, 23, 59, 58, tzinfo=dt.UTC)
     builder = x509.CertificateBuilder(name, name, key.public_key(), 7)
     builder = builder.not_valid_before(dt.datetime(1950, 1, 1, tzinfo=dt.UTC)).not_valid_after(end)
-    assert expiry(pem(builder.sign(key, hashes.SHA256()))) == int(end.timestamp())
+    made = pem(builder.sign(key, hashes.SHA256()))
+    assert validity(made) == (-631152000, int(end.timestamp()))
 
 
 @given(st.binary(max_size=300), st.integers(0, 2000), st.booleans())
@@ -55,7 +56,7 @@ def test_whatever_stands_there_instead_is_refused_in_one_line(noise, place, keep
     text = b"-----BEGIN CERTIFICATE-----\n" + b64encode(body) + b"\n-----END CERTIFICATE-----\n"
     for damaged in (text, text[:place], noise):
         with pytest.raises(InvalidInput) as refused:
-            expiry(damaged)
+            validity(damaged)
         assert "\n" not in str(refused.value)
 
 

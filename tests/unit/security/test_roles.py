@@ -6,11 +6,11 @@ import pytest
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
 
-from services.hosting.roles import CHANGES, MAY_CALL
+from services.hosting.roles import CHANGES, FOR_TOKENS, MAY_CALL
 from tinyfleet.security.bearer import AGENT, OPERATOR, ROLES, SERVICE
-from tinyfleet.v1 import aggregator_pb2, coordinator_pb2, metrics_pb2
+from tinyfleet.v1 import aggregator_pb2, coordinator_pb2, enrolment_pb2, metrics_pb2
 
-FILES = (coordinator_pb2, aggregator_pb2, metrics_pb2, health_pb2, reflection_pb2)
+FILES = (coordinator_pb2, aggregator_pb2, metrics_pb2, enrolment_pb2, health_pb2, reflection_pb2)
 
 
 def methods():
@@ -23,7 +23,8 @@ def methods():
 
 
 def test_the_table_has_every_rpc_and_no_other():
-    assert set(MAY_CALL) == methods()
+    assert set(MAY_CALL) | FOR_TOKENS == methods()
+    assert not set(MAY_CALL) & FOR_TOKENS
 
 
 def test_every_rpc_has_a_caller_and_only_roles_that_exist():
