@@ -5,6 +5,7 @@ Without TLS the callers are processes of this machine, whoever they are: nothing
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import inspect
 from collections.abc import AsyncIterator
@@ -17,12 +18,14 @@ import grpc
 from services.hosting.audit import OK, REFUSED, Audit
 from services.hosting.errors import Forbidden
 from services.hosting.limits import Limiter, Limits
+from services.hosting.revocation import Revocations
 from services.hosting.roles import CHANGES, MAY_CALL
 from tinyfleet.errors import one_line
 from tinyfleet.security.bearer import AGENT, Bearer, bearer_of
 
 ANSWERED = "tinyfleet-answered"  # MUST match tinyfleet/client.py: the service said it, not gRPC
 MAX_REQUEST_BYTES = 1024 * 1024  # our choice: the largest of ours, a chunk, has a quarter of it
+LOOK_EVERY_S = 1.0
 _NAMES = "x509_subject_alternative_name"
 
 
@@ -65,9 +68,24 @@ def note_refusal(what: str) -> None:
 class AccessControl(grpc.aio.ServerInterceptor):
     """Stands before every handler of a server that uses TLS."""
 
-    def __init__(self, audit: Audit, limits: Limits | None = None) -> None:
+    def __init__(
+        self, audit: Audit, revocations: Revocations, limits: Limits | None = None
+    ) -> None:
         self._audit = audit
+        self._revocations = revocations
         self._limiter = Limiter(limits or Limits())
+        self._open: dict[asyncio.Task[Any], bytes] = {}  # and the certificate, PEM, of its caller
+        self._ended: set[asyncio.Task[Any]] = set()
+
+    async def end_revoked(self) -> None:
+        """Look for revocations every second, and end the open calls of their bearers; for ever."""
+        while True:
+            await asyncio.sleep(LOOK_EVERY_S)
+            if self._revocations.look():
+                for task, certificate in list(self._open.items()):
+                    if self._revocations.is_revoked(certificate):
+                        self._ended.add(task)
+                        task.cancel()
 
     async def intercept_service(self, continuation: Any, details: Any) -> Any:
         handler = await continuation(details)
@@ -105,12 +123,22 @@ class AccessControl(grpc.aio.ServerInterceptor):
         _CALL.set(_Call(self._audit, who, _short(name)))
         if name in CHANGES:
             self._note(who, name, OK)
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101 - a handler is run by one
+        self._open[task] = certificate_of(context)
         try:
             yield
         except Forbidden as error:
             self._note(who, name, REFUSED, str(error))
             raise
+        except asyncio.CancelledError:
+            if task not in self._ended:
+                raise
+            task.uncancel()
+            await self._refuse(bearer, name, *_revoked(bearer), context)
         finally:
+            del self._open[task]
+            self._ended.discard(task)
             if bearer.role == AGENT:
                 self._limiter.end(who)
 
@@ -119,6 +147,8 @@ class AccessControl(grpc.aio.ServerInterceptor):
         bearer, allowed = caller(context), MAY_CALL.get(name, frozenset())
         if bearer is None:
             status, text = grpc.StatusCode.UNAUTHENTICATED, "the certificate is nobody's of a fleet"
+        elif self._revocations.is_revoked(certificate_of(context)):
+            status, text = _revoked(bearer)
         elif bearer.role not in allowed:
             status = grpc.StatusCode.PERMISSION_DENIED
             text = f"{bearer} may not call {_short(name)}: that is for {_listed(allowed)}"
@@ -126,12 +156,26 @@ class AccessControl(grpc.aio.ServerInterceptor):
             status, text = grpc.StatusCode.RESOURCE_EXHAUSTED, f"{bearer}: {reason}"
         else:
             return bearer
-        self._note(str(bearer or context.peer()), name, REFUSED, text)
+        await self._refuse(bearer or context.peer(), name, status, text, context)
+        raise AssertionError  # it does not come back
+
+    async def _refuse(
+        self, who: object, name: str, status: grpc.StatusCode, text: str, context: Any
+    ) -> None:
+        self._note(str(who), name, REFUSED, text)
         await context.abort(status, text, ((ANSWERED, "1"),))
-        raise AssertionError  # abort raises
 
     def _note(self, who: str, name: str, outcome: str, what: str = "") -> None:
         self._audit.note(who, _short(name), outcome, what)
+
+
+def certificate_of(context: Any) -> bytes:
+    """The caller's certificate, PEM."""
+    return bytes(context.auth_context()["x509_pem_cert"][0])
+
+
+def _revoked(bearer: Bearer) -> tuple[grpc.StatusCode, str]:
+    return grpc.StatusCode.UNAUTHENTICATED, f"the certificate of {bearer} is revoked"
 
 
 class _TooLarge(NamedTuple):

@@ -13,7 +13,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from services.hosting.audit import REFUSED, Audit
 from services.hosting.credentials import ServerCredentials
 from services.hosting.errors import Occupied, StorageFailed
 from services.hosting.handshakes import failed_handshakes
+from services.hosting.revocation import Revocations
 from services.hosting.settings import ServiceSettings
 from services.hosting.translation import ErrorTranslator
 from tinyfleet.config import Sources, check_listen_address, load_settings
@@ -120,21 +121,28 @@ async def run_service(settings: ServiceSettings, build: Callable[[Any], Service]
 @contextlib.asynccontextmanager
 async def serving(settings: ServiceSettings, service: Service) -> AsyncIterator[str]:
     """A running server for `service`; gives its address, drains it at the end."""
-    with _guards(settings) as guards:
-        async with _serving(settings, service, guards) as address:
-            yield address
+    async with _guards(settings) as guards, _serving(settings, service, guards) as address:
+        yield address
 
 
-@contextlib.contextmanager
-def _guards(settings: ServiceSettings) -> Iterator[list[grpc.aio.ServerInterceptor]]:
+@contextlib.asynccontextmanager
+async def _guards(
+    settings: ServiceSettings,
+) -> AsyncIterator[list[grpc.aio.ServerInterceptor]]:
     """What stands before the handlers: with TLS, who calls is checked and noted."""
     if settings.tls is None:
         yield []
         return
+    revocations = Revocations(settings.tls)
     with contextlib.closing(Audit(settings.state / "audit.jsonl")) as audit:
         note = functools.partial(audit.note, "unknown", "handshake", REFUSED)
+        control = AccessControl(audit, revocations)
         with failed_handshakes(note):
-            yield [AccessControl(audit)]
+            looking = asyncio.create_task(control.end_revoked())
+            try:
+                yield [control]
+            finally:
+                looking.cancel()
 
 
 @contextlib.asynccontextmanager

@@ -22,7 +22,7 @@ from tinyfleet.client import Fleet
 from tinyfleet.errors import InvalidInput, Refused
 from tinyfleet.run import make_run
 from tinyfleet.security.authority import Authority
-from tinyfleet.security.bearer import Bearer, internal_host
+from tinyfleet.security.bearer import SERVICES, Bearer, internal_host
 from tinyfleet.security.channels import channel
 from tinyfleet.tasks import outline_task
 from tinyfleet.v1 import aggregator_pb2, coordinator_pb2, metrics_pb2
@@ -313,3 +313,58 @@ def test_a_renewed_certificate_is_shown_without_a_restart(site):
     assert shown() != before
     with Metrics(site.fleet.metrics, site.fleet.tls) as metrics:
         metrics.query(metrics_pb2.QueryRequest())
+
+
+def test_a_revoked_certificate_is_let_in_no_more_and_its_streams_end(site):
+    site.authority.issue_folder(Bearer("agent", "lost"), site.folder / "lost")
+    tls = site.folder / "tls"
+    with attend(site, "lost", "lost") as call:
+        assert next(call).WhichOneof("message") == "welcome"
+        words = ("ca", "revoke", "lost", "--to", tls / "coordinator", "--ca", tls / "ca")
+        done = subprocess.run(
+            [sys.executable, "-m", "tinyfleet.cli", *words], capture_output=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        began = time.monotonic()
+        code, text = refusal(lambda: next(call))
+        assert time.monotonic() - began < 30
+    assert code is grpc.StatusCode.UNAUTHENTICATED
+    assert text == "the certificate of agent lost is revoked"
+    with attend(site, "lost", "lost") as call:
+        assert refusal(lambda: next(call)) == (code, text)
+    audited(site, "coordinator", "agent lost", "is revoked")
+    with attend(site, "pi-2", "pi-2") as call:  # nobody else is
+        assert next(call).WhichOneof("message") == "welcome"
+
+
+def test_the_authority_s_key_is_replaced_while_all_goes_on(site):
+    """Last in this file: certificates of the old key count no longer after it."""
+    services = [site.folder / "tls" / name for name in SERVICES]
+
+    def rotate(*options):
+        folders = [word for folder in services for word in ("--to", folder)]
+        words = ("ca", "rotate", *options, "--ca", site.folder / "tls" / "ca", *folders)
+        command = [sys.executable, "-m", "tinyfleet.cli", *words]
+        done = subprocess.run(command, capture_output=True, check=False)
+        assert done.returncode == 0, done.stderr
+        return Authority.open(site.folder / "tls" / "ca")
+
+    def is_let_in(who):
+        with dial(site, "coordinator", who) as opened:
+            stub = CoordinatorServiceStub(opened)
+            try:
+                stub.ListRuns(coordinator_pb2.ListRunsRequest(), timeout=10)
+            except grpc.RpcError as error:
+                return error.code() is not grpc.StatusCode.UNAVAILABLE
+            return True
+
+    fresh = rotate()
+    fresh.issue_folder(Bearer("operator", "new"), site.folder / "new")
+    assert is_let_in("new")
+    assert is_let_in("tls/operator")  # of the old key, which still counts
+    for name, folder in zip(SERVICES, services, strict=True):
+        fresh.issue_folder(Bearer("service", name), folder)
+    assert is_let_in("new")
+    rotate("--finish")
+    assert is_let_in("new")
+    assert not is_let_in("tls/operator")

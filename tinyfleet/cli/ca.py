@@ -8,8 +8,11 @@ from typing import Any
 import click
 
 from tinyfleet.cli.console import examples, json_option, print_json
+from tinyfleet.errors import InvalidInput
+from tinyfleet.files import write_whole
 from tinyfleet.security.authority import DAYS, Authority
 from tinyfleet.security.bearer import AGENT, ROLES, checked_bearer
+from tinyfleet.security.folder import CA, REVOKED
 from tinyfleet.security.tokens import Tokens, token_text
 
 _ca_option = click.option(
@@ -115,6 +118,60 @@ def token(name: str, also: tuple[str, ...], valid_h: float, folder: Path, as_jso
         print_json({"name": name, "token": text})
     else:
         print(text)
+
+
+_to_option = click.option(
+    "--to",
+    multiple=True,
+    type=click.Path(path_type=Path, file_okay=False, exists=True),
+    metavar="FOLDER",
+    help="Folder of a service's certificate to copy the result to; may be given again.",
+)
+
+
+@command.command("revoke", epilog=examples("tinyfleet ca revoke pi-1 --to tls/coordinator"))
+@click.argument("who", metavar="NAME|SERIAL")
+@_to_option
+@_ca_option
+@json_option
+def revoke(who: str, to: tuple[Path, ...], folder: Path, as_json: bool) -> None:
+    """Let the certificates of NAME count no longer.
+
+    Writes revoked.pem. Services that have it beside their certificate end the streams of its bearer
+    within seconds, and let it in no more.
+    """
+    serials = Authority.open(folder).revoke(who)
+    _copy(folder / REVOKED, to)
+    _say({"revoked": who, "serials": ", ".join(serials), "list": str(folder / REVOKED)}, as_json)
+
+
+@command.command("rotate", epilog=examples("tinyfleet ca rotate --to tls/coordinator"))
+@click.option("--finish", is_flag=True, help="Trust the old certificates no longer.")
+@_to_option
+@_ca_option
+@json_option
+def rotate(finish: bool, to: tuple[Path, ...], folder: Path, as_json: bool) -> None:
+    """Replace the authority's key; what the old one signed stays good until --finish.
+
+    Give all services the new ca.pem first, then let agents renew, then issue the services anew.
+    """
+    authority = Authority.open(folder)
+    if finish:
+        authority.finish_rotation()
+    else:
+        authority.rotate()
+    _copy(folder / CA, to)
+    if (folder / REVOKED).exists():
+        _copy(folder / REVOKED, to)
+    _say({"trusted": str(folder / CA), "not_after": _date(authority.certificate)}, as_json)
+
+
+def _copy(file: Path, folders: tuple[Path, ...]) -> None:
+    for folder in folders:
+        try:
+            write_whole(folder / file.name, file.read_bytes())
+        except OSError as error:
+            raise InvalidInput(f"cannot write to {folder}: {error.strerror}") from None
 
 
 def _say(entry: dict[str, Any], as_json: bool) -> None:

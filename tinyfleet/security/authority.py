@@ -12,6 +12,7 @@ import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -21,7 +22,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from tinyfleet.errors import InvalidInput
 from tinyfleet.files import write_whole
 from tinyfleet.security.bearer import SERVICE, Bearer, internal_host
-from tinyfleet.security.folder import CA, CERTIFICATE, KEY
+from tinyfleet.security.folder import CA, CERTIFICATE, KEY, REVOKED
 
 CA_KEY, ISSUED = "ca.key", "issued.jsonl"
 CA_DAYS = 3650  # our choice: a site outlives a few Pis
@@ -120,6 +121,72 @@ class Authority:
         certificate = self.issue(bearer, key.public_key(), hosts, days)
         write_folder(out, key, pem(certificate), self.trusted)
         return certificate
+
+    def revoke(self, who: str) -> list[str]:
+        """Revoke the certificates of a name, or the one of a serial number; gives their serials.
+
+        Rewrites `revoked.pem`. Raises InvalidInput when nothing was issued to such a one.
+        """
+        found = [one for one in self._issued() if who in (one["serial"], one["name"])]
+        if not found:
+            raise InvalidInput(f"nothing was issued to '{who[:80]}': see {self.folder / ISSUED}")
+        if len({one["role"] for one in found}) > 1:
+            raise InvalidInput(f"'{who}' has several roles: name a serial of {ISSUED}")
+        serials = {int(one["serial"], 16) for one in found} | self._revoked()
+        with _named_folder(self.folder):
+            write_whole(self.folder / REVOKED, self._list(serials))
+        return [one["serial"] for one in found]
+
+    def rotate(self) -> None:
+        """Sign with a new key from now on; the certificates of the old one are still trusted."""
+        attributes = self.certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+        key = new_key()
+        certificate = _own_certificate(key, str(attributes[0].value), CA_DAYS)
+        serials = self._revoked()
+        with _named_folder(self.folder):
+            write_whole(self.folder / CA, pem(certificate) + pem(self.certificate))
+            write_whole(self.folder / CA_KEY, key_pem(key), mode=0o600)
+        self._key, self.certificate = key, certificate
+        if serials:
+            with _named_folder(self.folder):
+                write_whole(self.folder / REVOKED, self._list(serials))
+
+    def finish_rotation(self) -> None:
+        """Trust the certificate of the present key alone."""
+        with _named_folder(self.folder):
+            write_whole(self.folder / CA, pem(self.certificate))
+
+    def _issued(self) -> list[dict[str, Any]]:
+        path = self.folder / ISSUED
+        try:
+            return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+        except FileNotFoundError:
+            return []
+        except (OSError, ValueError) as error:
+            raise InvalidInput(f"cannot read {path}: {error}") from None
+
+    def _revoked(self) -> set[int]:
+        path = self.folder / REVOKED
+        if not path.exists():
+            return set()
+        try:
+            return {one.serial_number for one in x509.load_pem_x509_crl(path.read_bytes())}
+        except (OSError, ValueError) as error:
+            raise InvalidInput(f"cannot read {path}: {error}") from None
+
+    def _list(self, serials: set[int]) -> bytes:
+        now = dt.datetime.now(dt.UTC)
+        builder = (
+            x509.CertificateRevocationListBuilder()
+            .issuer_name(self.certificate.subject)
+            .last_update(now)
+            .next_update(now + dt.timedelta(days=CA_DAYS))
+        )
+        for serial in sorted(serials):
+            entry = x509.RevokedCertificateBuilder().serial_number(serial).revocation_date(now)
+            builder = builder.add_revoked_certificate(entry.build())
+        signed = builder.sign(self._key, hashes.SHA256())
+        return signed.public_bytes(serialization.Encoding.PEM)
 
     def _note(self, bearer: Bearer, certificate: x509.Certificate) -> None:
         entry = {
