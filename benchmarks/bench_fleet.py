@@ -5,13 +5,14 @@ time less the longest training time among its agents, both as the services repor
 what the kernel counted on an agent's own TCP sockets (HTTP/2 and gRPC framing included), and
 again with 52 bytes of TCP and IP header for every segment sent or received.
 
-    python benchmarks/bench_fleet.py [--json] [overhead|wire|idle|memory|attach ...]
+    python benchmarks/bench_fleet.py [--json] [overhead|tls|wire|idle|memory|attach ...]
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
 import statistics
 import subprocess
@@ -23,12 +24,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import grpc
 from machine import describe_machine
 
 from tinyfleet.cli.local_fleet import LocalFleet
 from tinyfleet.client import ENDED, Fleet
 from tinyfleet.run import RunSpec, make_run
+from tinyfleet.security.channels import channel
 from tinyfleet.tasks import make_task
 from tinyfleet.v1 import metrics_pb2, metrics_pb2_grpc
 
@@ -48,12 +49,12 @@ def overhead_run(agents: int, rounds: int) -> RunSpec:
 
 
 @contextmanager
-def fleet_of(agents: int) -> Iterator[tuple[LocalFleet, Fleet]]:
+def fleet_of(agents: int, *, secure: bool = False) -> Iterator[tuple[LocalFleet, Fleet]]:
     """A local fleet whose agents are all attached."""
     with (
         tempfile.TemporaryDirectory() as folder,
-        LocalFleet(Path(folder), agents) as local,
-        Fleet(local.coordinator) as fleet,
+        LocalFleet(Path(folder), agents, secure=secure) as local,
+        Fleet(local.coordinator, tls=local.tls) as fleet,
     ):
         local.wait_for_agents(fleet)
         yield local, fleet
@@ -68,13 +69,13 @@ def run_to_end(fleet: Fleet, run: RunSpec) -> str:
     return run_id
 
 
-def per_round(address: str, run_id: str, name: str, rounds: int) -> dict[int, float]:
+def per_round(local: LocalFleet, run_id: str, name: str, rounds: int) -> dict[int, float]:
     """A metric of every round, once the metrics service has them all."""
     request = metrics_pb2.QueryRequest(
         filter=metrics_pb2.Filter(run_id=run_id, source="coordinator", name=name), limit=100_000
     )
-    with grpc.insecure_channel(address) as channel:
-        query = metrics_pb2_grpc.MetricsServiceStub(channel).Query
+    with channel(local.metrics, "metrics", local.tls) as opened:
+        query = metrics_pb2_grpc.MetricsServiceStub(opened).Query
         for _ in range(100):
             found = {sample.round: sample.value for sample in query(request).samples}
             if len(found) >= rounds:
@@ -88,20 +89,69 @@ def bench_overhead() -> dict[str, Any]:
     rows = {}
     for agents, rounds in ((1, 2000), (8, 600), (32, 200)):
         with fleet_of(agents) as (local, fleet):
-            run_id = run_to_end(fleet, overhead_run(agents, WARM_UP + rounds))
-            wall = per_round(local.metrics, run_id, "round_seconds", WARM_UP + rounds)
-            training = per_round(
-                local.metrics, run_id, "slowest_training_seconds", WARM_UP + rounds
-            )
-        counted = range(WARM_UP, WARM_UP + rounds)
-        over = sorted(1e3 * (wall[index] - training[index]) for index in counted)
+            over, wall_s = overheads(local, fleet, agents, rounds)
         rows[str(agents)] = {
             "rounds": rounds,
             "mean_ms": round(statistics.fmean(over), 3),
             "p50_ms": round(over[len(over) // 2], 3),
             "p95_ms": round(over[int(0.95 * len(over))], 3),
             "p99_ms": round(over[int(0.99 * len(over))], 3),
-            "rounds_per_s": round(rounds / sum(wall[index] for index in counted), 1),
+            "rounds_per_s": round(rounds / wall_s, 1),
+        }
+    return rows
+
+
+def overheads(
+    local: LocalFleet, fleet: Fleet, agents: int, rounds: int
+) -> tuple[list[float], float]:
+    """Milliseconds of each round that are not training, in order of size; and their wall time."""
+    run_id = run_to_end(fleet, overhead_run(agents, WARM_UP + rounds))
+    wall = per_round(local, run_id, "round_seconds", WARM_UP + rounds)
+    training = per_round(local, run_id, "slowest_training_seconds", WARM_UP + rounds)
+    counted = range(WARM_UP, WARM_UP + rounds)
+    over = sorted(1e3 * (wall[index] - training[index]) for index in counted)
+    return over, sum(wall[index] for index in counted)
+
+
+def cpu_seconds(local: LocalFleet) -> float:
+    """Processor time that the processes of a fleet have used, in seconds."""
+    ticks = 0
+    for member in local.members:
+        if member.process:
+            stat = Path(f"/proc/{member.process.pid}/stat").read_text("ascii", "replace")
+            ticks += sum(map(int, stat.rpartition(")")[2].split()[11:13]))
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
+def bench_tls() -> dict[str, Any]:
+    """What TLS adds to the overhead of a round: two fleets on this machine, by turns.
+
+    Each pair of runs gives one ratio of medians; the middle one of all pairs is told, and the
+    quartiles beside it. Processor time is that of all processes of a fleet; unlike the wall time,
+    it hardly depends on what else the machine does.
+    """
+    rows = {}
+    for agents, rounds, pairs in ((1, 500, 11), (8, 150, 9)):
+        plain, secure, cpu_s = [], [], [0.0, 0.0]
+        with fleet_of(agents) as one, fleet_of(agents, secure=True) as other:
+            for _ in range(pairs):
+                for kind, ((local, fleet), found) in enumerate(((one, plain), (other, secure))):
+                    before = cpu_seconds(local)
+                    found.append(statistics.median(overheads(local, fleet, agents, rounds)[0]))
+                    cpu_s[kind] += cpu_seconds(local) - before
+        cpu_ms = [1e3 * seconds / pairs / (WARM_UP + rounds) for seconds in cpu_s]
+        ratios = [tls / without for tls, without in zip(secure, plain, strict=True)]
+        low, middle, high = statistics.quantiles(ratios, n=4)
+        rows[str(agents)] = {
+            "pairs": pairs,
+            "rounds_each": rounds,
+            "plain_ms": round(statistics.median(plain), 3),
+            "tls_ms": round(statistics.median(secure), 3),
+            "added_percent": round(100 * (middle - 1), 1),
+            "quartiles_percent": [round(100 * (one - 1), 1) for one in (low, high)],
+            "plain_cpu_ms": round(cpu_ms[0], 3),
+            "tls_cpu_ms": round(cpu_ms[1], 3),
+            "added_cpu_percent": round(100 * (cpu_ms[1] / cpu_ms[0] - 1), 1),
         }
     return rows
 
@@ -199,6 +249,7 @@ def bench_attach() -> dict[str, Any]:
 
 BENCHES = {
     "overhead": bench_overhead,
+    "tls": bench_tls,
     "wire": bench_wire,
     "idle": bench_idle,
     "memory": bench_memory,

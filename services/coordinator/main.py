@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import grpc
 
 from services.coordinator.adapters.aggregator_client import AggregatorClient
-from services.coordinator.adapters.enrolment import Enrolment, Renewal
 from services.coordinator.adapters.memory import MemoryStore
 from services.coordinator.adapters.sql import open_store
 from services.coordinator.coordinator import Coordinator
@@ -19,7 +20,9 @@ from services.hosting.grants import Grants, stored_grants
 from tinyfleet.errors import InvalidInput
 from tinyfleet.telemetry_grpc import Reporter
 from tinyfleet.v1.coordinator_pb2_grpc import add_CoordinatorServiceServicer_to_server
-from tinyfleet.v1.enrolment_pb2_grpc import add_RenewalServiceServicer_to_server
+
+if TYPE_CHECKING:  # signing is loaded where it is wanted
+    from services.coordinator.adapters.enrolment import Enrolment
 
 RENEWAL = "tinyfleet.v1.RenewalService"
 SERVICE = "tinyfleet.v1.CoordinatorService"
@@ -68,8 +71,8 @@ def build(settings: CoordinatorSettings) -> server.Service:
 
     def register(grpc_server: grpc.aio.Server) -> None:
         add_CoordinatorServiceServicer_to_server(servicer, grpc_server)
-        if settings.ca is not None:
-            add_RenewalServiceServicer_to_server(Renewal(settings.ca), grpc_server)
+        if enrolment is not None:
+            enrolment.register_renewal(grpc_server)
 
     async def start() -> None:
         await coordinator.start()
@@ -102,6 +105,8 @@ def _enrolment(settings: CoordinatorSettings) -> Enrolment | None:
         return None
     if settings.tls is None:
         raise InvalidInput("--ca is of use with TLS only: give --tls FOLDER as well")
+    from services.coordinator.adapters.enrolment import Enrolment
+
     audit = settings.state / "audit-enrolment.jsonl"
     return Enrolment(settings.ca, settings.tls, settings.enrol_listen, audit)
 

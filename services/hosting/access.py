@@ -11,14 +11,16 @@ import inspect
 from collections.abc import AsyncIterator
 from contextvars import ContextVar
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import grpc
+
+if TYPE_CHECKING:  # it loads what reads certificates, which a server without TLS does without
+    from services.hosting.revocation import Revocations
 
 from services.hosting.audit import OK, REFUSED, Audit
 from services.hosting.errors import Forbidden
 from services.hosting.limits import Limiter, Limits
-from services.hosting.revocation import Revocations
 from services.hosting.roles import CHANGES, MAY_CALL
 from tinyfleet.errors import one_line
 from tinyfleet.security.bearer import AGENT, Bearer, bearer_of

@@ -24,10 +24,8 @@ from grpc_reflection.v1alpha import reflection
 
 from services.hosting.access import AccessControl
 from services.hosting.audit import REFUSED, Audit
-from services.hosting.credentials import ServerCredentials
 from services.hosting.errors import Occupied, StorageFailed
 from services.hosting.handshakes import failed_handshakes
-from services.hosting.revocation import Revocations
 from services.hosting.settings import ServiceSettings
 from services.hosting.translation import ErrorTranslator
 from tinyfleet.config import Sources, check_listen_address, load_settings
@@ -133,6 +131,8 @@ async def _guards(
     if settings.tls is None:
         yield []
         return
+    from services.hosting.revocation import Revocations  # 4 MB, for whoever uses TLS
+
     revocations = Revocations(settings.tls)
     with contextlib.closing(Audit(settings.state / "audit.jsonl")) as audit:
         note = functools.partial(audit.note, "unknown", "handshake", REFUSED)
@@ -230,7 +230,11 @@ def check_listen(address: str, tls: Path | None) -> None:
 
 
 def _credentials(settings: ServiceSettings, service: Service) -> grpc.ServerCredentials | None:
-    return ServerCredentials(settings.tls, service.bearer).make() if settings.tls else None
+    if settings.tls is None:
+        return None
+    from services.hosting.credentials import ServerCredentials
+
+    return ServerCredentials(settings.tls, service.bearer).make()
 
 
 def _bind(server: grpc.aio.Server, listen: str, credentials: grpc.ServerCredentials | None) -> str:

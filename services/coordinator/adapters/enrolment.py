@@ -35,7 +35,8 @@ class Enrolment(enrolment_pb2_grpc.EnrolmentServiceServicer):
 
     def __init__(self, ca: Path, tls: Path, listen: str, audit: Path) -> None:
         """Raises InvalidInput when a folder will not do."""
-        self._authority = Authority.open(ca)
+        self._ca = ca
+        Authority.open(ca)  # anew for each certificate: its key may have been replaced
         self._tokens = Tokens(ca)
         self._credentials = ServerCredentials(tls, "coordinator", ask=False)
         self._listen = listen
@@ -76,6 +77,11 @@ class Enrolment(enrolment_pb2_grpc.EnrolmentServiceServicer):
         if audit is not None:
             audit.close()
 
+    def register_renewal(self, server: grpc.aio.Server) -> None:
+        """Serve `Renew` on the coordinator's own server."""
+        renewal = Renewal(self._ca)
+        enrolment_pb2_grpc.add_RenewalServiceServicer_to_server(renewal, server)
+
     async def Enrol(  # noqa: N802 - the contract's name
         self, request: enrolment_pb2.EnrolRequest, context: Any
     ) -> enrolment_pb2.EnrolResponse:
@@ -98,11 +104,12 @@ class Enrolment(enrolment_pb2_grpc.EnrolmentServiceServicer):
                 "this token does not open: it is used, expired, or for another name; ask for a new "
                 "one from 'tinyfleet ca token'"
             ) from None
-        certificate = self._authority.issue(bearer, key)
+        authority = Authority.open(self._ca)
+        certificate = authority.issue(bearer, key)
         self._note(peer, OK, f"{bearer} has certificate {certificate.serial_number:x}")
         return enrolment_pb2.EnrolResponse(
             certificate=pem(certificate),
-            ca=self._authority.trusted,
+            ca=authority.trusted,
             name=bearer.name,
         )
 
@@ -115,7 +122,7 @@ class Renewal(enrolment_pb2_grpc.RenewalServiceServicer):
     """Serves `Renew` beside the coordinator's own service."""
 
     def __init__(self, ca: Path) -> None:
-        self._authority = Authority.open(ca)
+        self._ca = ca
 
     async def Renew(  # noqa: N802 - the contract's name
         self, request: enrolment_pb2.RenewRequest, context: Any
@@ -125,7 +132,8 @@ class Renewal(enrolment_pb2_grpc.RenewalServiceServicer):
         if bearer is None:
             raise Forbidden("only a bearer of a certificate can renew it: use --tls")
         _, key = read_request(request.request)
-        certificate = await asyncio.to_thread(self._authority.issue, bearer, key)
+        authority = Authority.open(self._ca)
+        certificate = await asyncio.to_thread(authority.issue, bearer, key)
         serial = f"{certificate.serial_number:x}"
         log.info("certificate renewed", extra=fields(bearer=bearer, serial=serial))
-        return enrolment_pb2.RenewResponse(certificate=pem(certificate), ca=self._authority.trusted)
+        return enrolment_pb2.RenewResponse(certificate=pem(certificate), ca=authority.trusted)
