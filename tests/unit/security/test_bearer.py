@@ -41,7 +41,7 @@ def test_names_of_anybody_else_are_nobody_s(uris):
     "uris",
     [
         (),
-        ("https://agent/pi-1",),
+        ("https://example.org/pi-1",),
         ("tinyfleet://root/pi-1",),
         ("tinyfleet://agent/pi-1", "tinyfleet://operator/anna"),
         ("tinyfleet://agent/pi-1/x",),
