@@ -12,7 +12,6 @@ gaps, and declares the same tables in its `adapters/sql.py`; `disagreements` pro
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import logging
 import os
 import sqlite3
@@ -24,8 +23,9 @@ from sqlalchemy import URL, Engine, MetaData, create_engine, event
 from sqlalchemy.exc import DatabaseError
 
 from services.hosting.errors import Occupied, StorageFailed
-from tinyfleet.errors import InvalidInput, one_line
+from tinyfleet.errors import InvalidInput, Refused, one_line
 from tinyfleet.logs import fields
+from tinyfleet.state_lock import lock_state
 
 BUSY_TIMEOUT_MS = 5000
 _PRAGMAS = (
@@ -103,29 +103,10 @@ def _translated(what: str, cause: str) -> Exception:
 
 
 def _locked(folder: Path, name: str) -> int:
-    """An open, locked file; the lock ends with the process, however it ends."""
-    path = folder / f"{name}.lock"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    except OSError as error:
-        raise InvalidInput(
-            f"cannot use state folder {folder}: {error.strerror}; choose another --state"
-        ) from None
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        holder = os.pread(lock, 20, 0).decode("ascii", "replace").strip() or "unknown"
-        os.close(lock)
-        raise Occupied(
-            f"state folder {folder} is in use by process {holder}: "
-            "stop it or choose another --state"
-        ) from None
-    # The holder's number is for the message above only: a full disk must not keep us from starting.
-    with contextlib.suppress(OSError):
-        os.truncate(lock, 0)
-        os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
-    return lock
+        return lock_state(folder, name)
+    except Refused as error:
+        raise Occupied(str(error)) from None
 
 
 def _engine(path: Path) -> Engine:

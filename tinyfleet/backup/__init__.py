@@ -1,0 +1,1 @@
+"""Backups of a site: its services' databases in one file, taken while they work."""
