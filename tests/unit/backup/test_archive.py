@@ -79,7 +79,7 @@ def test_a_backup_never_takes_the_place_of_a_file(backup, tmp_path):
 
 
 def test_a_backup_that_cannot_be_written_leaves_nothing(tmp_path):
-    with pytest.raises(InvalidInput, match="cannot write backup .*: No such file"):
+    with pytest.raises(InvalidInput, match=r"cannot write backup .*: No such file"):
         write_archive(tmp_path / "out", contents_of(FILES), [tmp_path / "missing"] * 2)
     assert list(tmp_path.iterdir()) == []
 
@@ -103,7 +103,7 @@ def test_any_other_length_is_noticed(backup, data):
     good = backup.read_bytes()
     damaged = backup.with_name("damaged")
     damaged.write_bytes(good[: data.draw(st.integers(0, len(good) - 1))])
-    with pytest.raises(InvalidInput, match="cut short|not a TinyFleet backup"):
+    with pytest.raises(InvalidInput, match=r"cut short|not a TinyFleet backup"):
         check_archive(damaged)
     damaged.write_bytes(good + data.draw(st.binary(min_size=1, max_size=9)))
     with pytest.raises(InvalidInput, match="bytes after its end"):

@@ -219,7 +219,7 @@ def test_no_room_is_said_before_anything_is_written(site, tmp_path, monkeypatch)
 
 def test_half_a_site_is_refused(tmp_path):
     open_store(tmp_path / "state").close()
-    with pytest.raises(InvalidInput, match="no aggregator.sqlite: coordinator and aggregator"):
+    with pytest.raises(InvalidInput, match=r"no aggregator.sqlite: coordinator and aggregator"):
         find_databases([tmp_path / "state"])
     with pytest.raises(InvalidInput, match="no database in"):
         find_databases([tmp_path])
@@ -239,7 +239,7 @@ def test_a_damaged_database_is_not_backed_up(site, tmp_path):
     data = bytearray(path.read_bytes())
     data[4096:8192] = bytes(4096)
     path.write_bytes(data)
-    with pytest.raises(InvalidInput, match="damaged|malformed"):
+    with pytest.raises(InvalidInput, match=r"damaged|malformed"):
         back_up(site, tmp_path / "backup")
 
 
