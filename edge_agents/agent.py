@@ -19,6 +19,9 @@ from edge_agents.preparation import Preparation, ProcessData
 from edge_agents.settings import AgentSettings
 from edge_agents.trainers.local import LocalTrainer
 from edge_agents.trainers.thread import WorkThread
+from tinyfleet.exposition.families import families_of, process_families
+from tinyfleet.exposition.serving import answering_scrapes
+from tinyfleet.exposition.text import Family
 from tinyfleet.learner import make_learner
 from tinyfleet.learner.native import LIBRARY, load_library
 from tinyfleet.logs import fields
@@ -74,6 +77,10 @@ class Agent:
             "starting",
             extra=fields(name=self._settings.name, coordinator=self._settings.coordinator),
         )
+        async with answering_scrapes(self._settings.prometheus, self._families):
+            await self._take_part(stop)
+
+    async def _take_part(self, stop: asyncio.Event) -> None:
         leave = asyncio.Event()
         if self._learning is not None:
             self._learning.topic.open()
@@ -107,6 +114,10 @@ class Agent:
         """How its members and its boards are."""
         for tell in self._present:
             yield from tell()
+
+    def _families(self) -> Iterable[Family]:
+        yield from process_families("agent")
+        yield from families_of(self.readings())
 
     @contextlib.contextmanager
     def _telling(self, readings: Readings) -> Iterator[None]:

@@ -71,7 +71,15 @@ class Membership:
 
     def readings(self) -> Iterable[Reading]:
         """How the member stands with the coordinator, and how long its round has been training."""
-        values = {"round_age_s": self._work.round_age_s, "in_hand": len(self._work.in_hand())}
+        done = self._work.done
+        values = {
+            "round_age_s": self._work.round_age_s,
+            "in_hand": len(self._work.in_hand()),
+            "trained_rounds": done.rounds,
+            "training_s": done.seconds,
+            "diverged": done.diverged,
+            "reconnects": self._attendance.reconnects,
+        }
         yield self._attendance.reading(f"member {self._name}", values)
 
     def in_hand(self) -> Sequence[str]:

@@ -102,6 +102,7 @@ class Attendance:
         self._backoff = Backoff(patience.ceiling_s, self._clock)
         self._reachability = Reachability("coordinator", log, self._clock)
         self._refusals = 0
+        self._streams = 0
         self._call: Any = None
         self._speaking = asyncio.Lock()
         self._last_said = 0.0
@@ -130,6 +131,11 @@ class Attendance:
         """How the stream is: `stream_age_s`, or how long there has been none, and `values`."""
         return self._reachability.reading(about, "stream_age_s", values)
 
+    @property
+    def reconnects(self) -> int:
+        """Streams that were opened after the first."""
+        return max(0, self._streams - 1)
+
     async def decline(self, assignment_id: str, reason: str, permanent: bool) -> None:
         """Tell the coordinator that an assignment cannot be done.
 
@@ -153,6 +159,7 @@ class Attendance:
             stack.callback(self._hang_up)
             self._backoff.reset()
             self._refusals = 0
+            self._streams += 1
             self._reachability.reached(self._address)
             self._member.welcome(welcome.aggregator, welcome.metrics)
             heartbeats = asyncio.create_task(self._heartbeats(welcome.heartbeat_ms / 1000.0))

@@ -11,6 +11,7 @@ from pathlib import Path
 from edge_agents.device_url import NAME, NAME_RULE, check_device, parse_device
 from tinyfleet.config import ADDRESS, Sources, check_address, load_settings, setting
 from tinyfleet.errors import InvalidInput
+from tinyfleet.exposition.serving import HELP, check_scrape_address
 from tinyfleet.logs import FORMATS, LEVELS
 from tinyfleet.security.address import check_plaintext
 from tinyfleet.security.folder import TlsFolder
@@ -86,6 +87,7 @@ class AgentSettings:
         high=600,
         metavar="SECONDS",
     )
+    prometheus: str = setting("", help=HELP, check=check_scrape_address, metavar=ADDRESS)
     log_level: str = setting("info", help="lowest level that is logged", choices=LEVELS)
     log_format: str = setting("text", help="how log lines look", choices=FORMATS)
 

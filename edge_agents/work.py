@@ -78,6 +78,15 @@ Decline = Callable[[str, str, bool], Awaitable[None]]
 """decline(assignment_id, reason, permanent) tells the coordinator."""
 
 
+@dataclass
+class Done:
+    """What was trained so far: rounds, how long they took, and how many left the numbers."""
+
+    rounds: int = 0
+    seconds: float = 0.0
+    diverged: int = 0
+
+
 class Work:
     """The assignments of this agent, from arrival to delivery."""
 
@@ -102,6 +111,7 @@ class Work:
         self._left_out = LeftOut()
         self._waiting: OrderedDict[str, Arrival] = OrderedDict()
         self._overflow: deque[coordinator_pb2.Assignment] = deque(maxlen=MAX_WAITING)
+        self.done = Done()
         self._current = ""
         self._began = 0.0
         self._withdrawn = False
@@ -324,6 +334,9 @@ class Work:
                 raise
 
     def _measure(self, done: aggregator_pb2.UpdateHeader) -> None:
+        self.done.rounds += 1
+        self.done.seconds += done.training_us / 1e6
+        self.done.diverged += done.diverged
         report, where = self._telemetry.report, (done.run_id, done.round)
         report("training_seconds", done.training_us / 1e6, "seconds", *where)
         if done.diverged:

@@ -9,7 +9,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Coroutine, Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, NamedTuple
 
 from services.aggregator.buffered import ledger_of
@@ -39,6 +39,8 @@ _RECEIPTS = {
     Verdict.STALE: Receipt.LATE,
     Verdict.INVALID: Receipt.INVALID,
 }
+
+_TOO_LATE = (Verdict.LATE, Verdict.STALE)
 
 log = logging.getLogger("aggregator")
 
@@ -241,8 +243,8 @@ class Keeper:
         yield Reading("storage", Level.ERROR if problem else Level.OK, problem or "ok")
         going = [run for run in self._runs.values() if not run.ledger.ended]
         updates = sum(run.ledger.totals.updates for run in going)
-        values = {"open_runs": len(going), "updates": updates, "refused": self._measured.refused}
-        yield Reading("runs", values=values)
+        values = {"open_runs": len(going), "updates": updates}
+        yield Reading("runs", values=values | asdict(self._measured.tally))
 
     async def exchange(self, run_id: str) -> Exchange:
         """What travels in a run. Raises NotFound when there is none of that id."""
@@ -274,11 +276,12 @@ class Keeper:
                 self.refuse(run_id, submission.assignment_id, decision.reason)
             elif decision.verdict is Verdict.STALE:
                 self._tell_refused(run, Refused(submission.assignment_id, decision.reason, True))
+            self._measured.tally.late += decision.verdict in _TOO_LATE
             answer(_RECEIPTS[decision.verdict], decision.reason)
 
     def refuse(self, run_id: str, assignment_id: str, reason: str) -> None:
         """Tell the followers that an update is not taken, so that its slot is given out again."""
-        self._measured.refused += 1
+        self._measured.tally.refused += 1
         log.warning("update refused", extra=fields(assignment=assignment_id, reason=reason))
         if (run := self._runs.get(run_id)) is not None:
             self._tell_refused(run, Refused(assignment_id, reason))
@@ -331,6 +334,7 @@ class Keeper:
         receipt, message = Receipt.ACCEPTED, ""
         if batch.error is not None:
             receipt, message = Receipt.RETRY, str(batch.error)
+            self._measured.tally.not_stored += len(batch.entries)
         for answer in batch.answers:
             answer(receipt, message)
         for run_id in touched:
@@ -339,6 +343,7 @@ class Keeper:
     def _stored(self, run: _Run, updates: list[RoundUpdate]) -> None:
         ledger = run.ledger
         ledger.stored(updates)
+        self._measured.tally.add(updates)
         run.bytes_since += sum(update.size for update in updates)
         if not ledger.is_due:
             run.note_slots()
@@ -428,6 +433,27 @@ class Keeper:
             log.error("unexpected error", exc_info=error)
 
 
+@dataclass
+class Tally:
+    """What happened since the process started: updates by their receipts, and what was accepted."""
+
+    accepted: int = 0
+    refused: int = 0
+    late: int = 0
+    not_stored: int = 0
+    diverged: int = 0
+    bytes_up: int = 0
+    bytes_down: int = 0
+
+    def add(self, updates: Iterable[RoundUpdate]) -> None:
+        """These are accepted."""
+        for update in updates:
+            self.accepted += 1
+            self.diverged += update.diverged
+            self.bytes_up += update.size
+            self.bytes_down += update.start_bytes
+
+
 class _Measured:
     """What is measured, reported at most every TELEMETRY_INTERVAL_S."""
 
@@ -436,7 +462,7 @@ class _Measured:
         self._reported_at = 0.0
         self._commits = 0
         self._commit_s = 0.0
-        self.refused = 0
+        self.tally = Tally()
 
     def add_commit(self, seconds: float) -> None:
         self._commits += 1
@@ -447,7 +473,7 @@ class _Measured:
         if now - self._reported_at < TELEMETRY_INTERVAL_S:
             return
         report = self._telemetry.report
-        report("updates_refused_total", self.refused, "", run_id, round)
+        report("updates_refused_total", self.tally.refused, "", run_id, round)
         if self._commits:
             report("commit_seconds", self._commit_s / self._commits, "seconds", run_id, round)
         self._reported_at, self._commits, self._commit_s = now, 0, 0.0

@@ -42,7 +42,7 @@ def build(settings: AggregatorSettings) -> server.Service:
         await reporter.close(TELEMETRY_DRAIN_S)
 
     return server.Service(
-        bearer="aggregator",
+        process="aggregator",
         names=[NAME],
         register=lambda grpc_server: aggregator_pb2_grpc.add_AggregatorServiceServicer_to_server(
             servicer, grpc_server

@@ -31,7 +31,7 @@ from services.coordinator.ports import (
     StoredAgent,
     SystemClock,
 )
-from services.coordinator.readings import readings_of
+from services.coordinator.readings import Tally, readings_of
 from services.coordinator.runs import ActiveRun, RunRecord, RunStatus
 from services.coordinator.watching import Watchers
 from services.coordinator.work import (
@@ -86,6 +86,7 @@ class Coordinator:
         self._max_runs = max_runs
         self._clock = clock or SystemClock()
         self._core = Dispatcher(rules)
+        self._tally = Tally()
         self._archive = Archive(store, self._record, self._forget_settled)
         self._follower = Follower(aggregator, self)
         self._watchers = Watchers()
@@ -213,7 +214,7 @@ class Coordinator:
 
     def readings(self) -> Iterable[Reading]:
         """How the fleet and the runs are."""
-        return readings_of(self._core, self._clock.steady())
+        return readings_of(self._core, self._tally, self._clock.steady())
 
     # For agents
 
@@ -282,6 +283,7 @@ class Coordinator:
         self._unreachable.discard(run_id)
         if run is not None:
             self._records[run_id] = replace(self._with_status(run), settled=True)
+            self._tally.ended[run.status] += 1
             self._archive.queue(run_id)
             self._watchers.wake(run_id)
             about = fields(run=run_id, status=run.status.value, rounds=run.progress.rounds_done)
@@ -314,6 +316,7 @@ class Coordinator:
         self._watchers.wake(action.run_id)
 
     def _report(self, action: RoundClosed) -> None:
+        self._tally.rounds += 1
         report, closed, run_id = self._telemetry.report, action.closed, action.run_id
         if closed.diverged < closed.updates:
             report("round_loss", closed.loss, "", run_id, closed.round)

@@ -89,7 +89,7 @@ def build(settings: CoordinatorSettings) -> server.Service:
         await reporter.close(DRAIN_S)
 
     return server.Service(
-        bearer="coordinator",
+        process="coordinator",
         names=(SERVICE, RENEWAL) if settings.ca else (SERVICE,),
         register=register,
         start=start,

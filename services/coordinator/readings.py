@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
+from dataclasses import dataclass, field
 
 from services.coordinator.core import Dispatcher
+from services.coordinator.runs import RunStatus
 from tinyfleet.readings import Level, Reading
 
 
-def readings_of(core: Dispatcher, now: float) -> Iterable[Reading]:
+@dataclass
+class Tally:
+    """What happened since the process started: rounds of all runs, and runs that ended, how."""
+
+    rounds: int = 0
+    ended: Counter[RunStatus] = field(default_factory=Counter)
+
+
+def readings_of(core: Dispatcher, tally: Tally, now: float) -> Iterable[Reading]:
     """now: seconds on the dispatcher's clock."""
     yield _fleet(core)
-    yield _runs(core, now)
+    yield _runs(core, tally, now)
 
 
 def _fleet(core: Dispatcher) -> Reading:
@@ -24,12 +35,18 @@ def _fleet(core: Dispatcher) -> Reading:
     return Reading("fleet", Level.OK, f"{attached} agents attached", values)
 
 
-def _runs(core: Dispatcher, now: float) -> Reading:
+def _runs(core: Dispatcher, tally: Tally, now: float) -> Reading:
     """round_age_s: of the round that is open the longest, of any run; 0 when none is."""
     runs = core.runs.values()
     opened = [run.round_opened for run in runs if run.round_opened is not None]
     values = {
         "active_runs": len(runs),
+        "pending_runs": sum(run.status is RunStatus.PENDING for run in runs),
+        "running_runs": sum(run.status is RunStatus.RUNNING for run in runs),
+        "finished_runs": tally.ended[RunStatus.FINISHED],
+        "stopped_runs": tally.ended[RunStatus.STOPPED],
+        "failed_runs": tally.ended[RunStatus.FAILED],
+        "rounds": tally.rounds,
         "round_age_s": max((now - one for one in opened), default=0.0),
     }
     problem = next((run.problem for run in runs if run.problem), "")

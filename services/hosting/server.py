@@ -13,7 +13,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,10 +26,14 @@ from services.hosting.access import AccessControl
 from services.hosting.audit import REFUSED, Audit
 from services.hosting.errors import Occupied, StorageFailed
 from services.hosting.handshakes import failed_handshakes
+from services.hosting.rpc_counts import RpcCounts
 from services.hosting.settings import ServiceSettings
 from services.hosting.translation import ErrorTranslator
 from tinyfleet.config import Sources, check_listen_address, load_settings
 from tinyfleet.errors import InvalidInput, TinyFleetError
+from tinyfleet.exposition.families import families_of, process_families
+from tinyfleet.exposition.serving import answering_scrapes
+from tinyfleet.exposition.text import Family
 from tinyfleet.logs import configure_logs, fields
 from tinyfleet.readings import Readings, no_readings
 from tinyfleet.security.address import is_loopback
@@ -57,16 +61,17 @@ def _no_health(_: Callable[[bool], None]) -> None:
 class Service:
     """What `run_service` hosts.
 
-    bearer: whose certificate it shows: coordinator, aggregator or metrics. names: full names of its
-    gRPC services, for health and reflection. register: adds its servicers
-    to a server. start: runs once the server listens. close: runs after the server has drained.
-    drain: runs before that, and ends the streams that would otherwise stay open.
-    report_health: is given a function that takes whether the service can do its work. readings:
-    what it tells of itself. checkpoint: writes its newest model to a file, if it has models.
+    process: its name, as in `tinyfleet-NAME` and in its certificate. names: full names of its gRPC
+    services, for health and reflection. register: adds its servicers to a server. start: runs once
+    the server listens. close: runs after the server has drained. drain: runs before that, and ends
+    the streams that would otherwise stay open. report_health: is given a function that takes
+    whether the service can do its work. readings: what it tells of itself. checkpoint: writes its
+    newest model to a file, if it has models.
 
     `start` may come again after `drain`, and then goes on with what is there.
     """
 
+    process: str
     names: Sequence[str]
     register: Callable[[grpc.aio.Server], None]
     start: Callable[[], Awaitable[None]]
@@ -75,7 +80,6 @@ class Service:
     report_health: Callable[[Callable[[bool], None]], None] = _no_health
     readings: Readings = no_readings
     checkpoint: Callable[[], Awaitable[Path]] | None = None
-    bearer: str = ""
 
 
 def main(
@@ -149,8 +153,9 @@ async def _guards(
 async def _serving(
     settings: ServiceSettings, service: Service, guards: list[grpc.aio.ServerInterceptor]
 ) -> AsyncIterator[str]:
+    counts = RpcCounts()
     server = grpc.aio.server(
-        interceptors=[ErrorTranslator(), *guards],
+        interceptors=[counts, ErrorTranslator(), *guards],
         options=[
             ("grpc.so_reuseport", 0),
             ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
@@ -175,11 +180,18 @@ async def _serving(
     await set_health.set(True)
     service.report_health(set_health)
     try:
-        yield address
+        async with answering_scrapes(settings.prometheus, lambda: _families(service, counts)):
+            yield address
     finally:
         await status.enter_graceful_shutdown()
         await service.drain()
         await server.stop(settings.drain_s)
+
+
+def _families(service: Service, counts: RpcCounts) -> Iterable[Family]:
+    yield from process_families(service.process)
+    yield from families_of(service.readings())
+    yield from counts.families()
 
 
 def announce(port_file: Path | None, address: str) -> None:
@@ -234,7 +246,7 @@ def _credentials(settings: ServiceSettings, service: Service) -> grpc.ServerCred
         return None
     from services.hosting.credentials import ServerCredentials
 
-    return ServerCredentials(settings.tls, service.bearer).make()
+    return ServerCredentials(settings.tls, service.process).make()
 
 
 def _bind(server: grpc.aio.Server, listen: str, credentials: grpc.ServerCredentials | None) -> str:

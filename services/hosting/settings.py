@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tinyfleet.config import ADDRESS, check_listen_address, setting
+from tinyfleet.exposition.serving import HELP, check_scrape_address
 from tinyfleet.logs import FORMATS, LEVELS
 
 
@@ -40,5 +41,6 @@ class ServiceSettings:
         high=600,
         metavar="SECONDS",
     )
+    prometheus: str = setting("", help=HELP, check=check_scrape_address, metavar=ADDRESS)
     log_level: str = setting("info", help="lowest level that is logged", choices=LEVELS)
     log_format: str = setting("text", help="how log lines look", choices=FORMATS)

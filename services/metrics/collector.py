@@ -75,7 +75,7 @@ class Collector:
         self._writer = ThreadPoolExecutor(1, "metrics-writer")
         self._readers = ThreadPoolExecutor(READERS, "metrics-reader")
         self._next: _Group | None = None
-        self._waiting = 0
+        self._waiting = self._stored = 0
         self._committing: asyncio.Task[None] | None = None
         self._pruning: asyncio.Task[None] | None = None
         self._is_failing = False
@@ -136,7 +136,11 @@ class Collector:
 
     def readings(self) -> Iterable[Reading]:
         """How the store is, and how many samples wait for it."""
-        values = {"waiting_samples": self._waiting, "watchers": len(self.watchers)}
+        values = {
+            "stored_samples": self._stored,
+            "waiting_samples": self._waiting,
+            "watchers": len(self.watchers),
+        }
         if self._is_failing:
             yield Reading(
                 "storage", Level.ERROR, "samples are not stored; the log says why", values
@@ -178,6 +182,7 @@ class Collector:
         else:
             for batch, new in zip(group.batches, is_new, strict=True):
                 if new:
+                    self._stored += len(batch.samples)
                     self.watchers.offer(batch.samples)
             group.stored.set_result(None)
             self._is_failing = False

@@ -43,7 +43,7 @@ def build(settings: MetricsSettings) -> Service:
         collector.start()
 
     return Service(
-        bearer="metrics",
+        process="metrics",
         names=[metrics_pb2.DESCRIPTOR.services_by_name["MetricsService"].full_name],
         register=register,
         start=start,

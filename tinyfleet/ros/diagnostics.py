@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import socket
 from collections.abc import Iterable
-from pathlib import Path
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile
 
+from tinyfleet.process import resident_bytes
 from tinyfleet.readings import Level, Reading, Readings
 
 _LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
-_PAGES = Path("/proc/self/statm")
 
 
 class Diagnostics:
@@ -84,12 +82,8 @@ class Diagnostics:
 
 def memory_in_use() -> Iterable[Reading]:
     """Resident memory of this process, in MB of 2**20 bytes; nothing where there is no /proc."""
-    try:
-        pages = int(_PAGES.read_text("ascii").split()[1])
-    except OSError:
-        return
-    resident_mb = pages * os.sysconf("SC_PAGE_SIZE") / 2**20
-    yield Reading("process", values={"memory_mb": resident_mb})
+    if (resident := resident_bytes()) is not None:
+        yield Reading("process", values={"memory_mb": resident / 2**20})
 
 
 def _text(value: object) -> str:

@@ -358,7 +358,8 @@ async def test_readings_tell_of_agents_rounds_and_what_is_waited_for():
         await world.until(lambda: next(iter(world.coordinator.readings())).values["busy_agents"])
         fleet, runs = world.coordinator.readings()
         assert (fleet.level, fleet.message) == (Level.OK, "1 agents attached")
-        assert runs.values["active_runs"] == 1
+        assert runs.values["active_runs"] == runs.values["running_runs"] == 1
+        assert runs.values["rounds"] == runs.values["pending_runs"] == 0
         assert 0.0 <= runs.values["round_age_s"] < 60.0
         world.coordinator.aggregator_lost(record.run_id, "connection refused")
         assert [one.level for one in world.coordinator.readings()][1] is Level.WARN

@@ -49,7 +49,12 @@ def methods(calls):
 
 def a_service(calls=None, **options):
     return Service(
-        names=[NAME], register=methods(calls or {}), start=nothing, close=nothing, **options
+        process="demo",
+        names=[NAME],
+        register=methods(calls or {}),
+        start=nothing,
+        close=nothing,
+        **options,
     )
 
 
@@ -269,7 +274,7 @@ PROGRAM = textwrap.dedent(
                 raise InvalidInput("this cannot work: change it")
         async def close():
             logging.getLogger("demo").info("closed")
-        return server.Service(names=[], register=lambda _: None, start=start, close=close)
+        return server.Service("demo", [], lambda _: None, start, close)
 
     server.main("demo", "A demo.", Settings, build)
     """
