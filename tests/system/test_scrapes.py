@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import http.client
 import re
 import time
-import urllib.request
 from pathlib import Path
 
 import pytest
@@ -33,7 +34,9 @@ def local(tmp_path, monkeypatch):
 def scraped(local, name):
     """The families that the process `name` tells."""
     log = (local.folder / "logs" / f"{name}.log").read_text("utf-8")
-    with urllib.request.urlopen(f"http://{ADDRESS.findall(log)[-1]}/metrics") as answer:
+    with contextlib.closing(http.client.HTTPConnection(ADDRESS.findall(log)[-1])) as connection:
+        connection.request("GET", "/metrics")
+        answer = connection.getresponse()
         assert answer.headers["Content-Type"].startswith("text/plain; version=0.0.4")
         return list(text_string_to_metric_families(answer.read().decode()))
 

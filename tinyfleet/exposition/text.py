@@ -1,6 +1,6 @@
-"""Families of samples, and the text in which Prometheus reads them, version 0.0.4.
+"""Families of samples, and the text in which Prometheus reads them.
 
-https://prometheus.io/docs/instrumenting/exposition_formats/ has the format.
+That is its text exposition format 0.0.4.
 """
 
 from __future__ import annotations
