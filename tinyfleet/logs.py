@@ -15,6 +15,7 @@ from typing import Any
 
 LEVELS = ("debug", "info", "warning", "error")
 FORMATS = ("text", "json")
+_OWN = ("time", "level", "logger", "message", "traceback")  # docs/operations.md has them
 
 
 def fields(**values: Any) -> dict[str, Any]:
@@ -51,7 +52,7 @@ class TextFormatter(PhraseFormatter):
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object a line: time, level, logger, message, then the fields.
+    """One JSON object a line: time, level, logger, message, the fields, a traceback if any.
 
     What JSON has no value for (paths, NaN) is written as text.
     """
@@ -64,7 +65,7 @@ class JsonFormatter(logging.Formatter):
             "message": record.getMessage(),
         }
         for key, value in _fields(record).items():
-            entry[f"{key}_" if key in entry else key] = _json_value(value)
+            entry[f"{key}_" if key in _OWN else key] = _json_value(value)
         if record.exc_info:
             entry["traceback"] = self.formatException(record.exc_info)
         return json.dumps(entry)

@@ -42,7 +42,6 @@ def build(settings: AggregatorSettings) -> server.Service:
         await reporter.close(TELEMETRY_DRAIN_S)
 
     return server.Service(
-        process="aggregator",
         names=[NAME],
         register=lambda grpc_server: aggregator_pb2_grpc.add_AggregatorServiceServicer_to_server(
             servicer, grpc_server
@@ -52,6 +51,7 @@ def build(settings: AggregatorSettings) -> server.Service:
         drain=servicer.drain,
         report_health=keeper.report_storage_to,
         readings=keeper.readings,
+        bearer="aggregator",
         checkpoint=lambda: write_newest(keeper, settings.state / "checkpoints"),
     )
 

@@ -89,13 +89,13 @@ def build(settings: CoordinatorSettings) -> server.Service:
         await reporter.close(DRAIN_S)
 
     return server.Service(
-        process="coordinator",
         names=(SERVICE, RENEWAL) if settings.ca else (SERVICE,),
         register=register,
         start=start,
         drain=drain,
         close=close,
         readings=coordinator.readings,
+        bearer="coordinator",
     )
 
 

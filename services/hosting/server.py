@@ -26,6 +26,7 @@ from services.hosting.access import AccessControl
 from services.hosting.audit import REFUSED, Audit
 from services.hosting.errors import Occupied, StorageFailed
 from services.hosting.handshakes import failed_handshakes
+from services.hosting.introduction import Introduction
 from services.hosting.rpc_counts import RpcCounts
 from services.hosting.settings import ServiceSettings
 from services.hosting.translation import ErrorTranslator
@@ -61,17 +62,16 @@ def _no_health(_: Callable[[bool], None]) -> None:
 class Service:
     """What `run_service` hosts.
 
-    process: its name, as in `tinyfleet-NAME` and in its certificate. names: full names of its gRPC
-    services, for health and reflection. register: adds its servicers to a server. start: runs once
-    the server listens. close: runs after the server has drained. drain: runs before that, and ends
-    the streams that would otherwise stay open. report_health: is given a function that takes
-    whether the service can do its work. readings: what it tells of itself. checkpoint: writes its
-    newest model to a file, if it has models.
+    names: full names of its gRPC services, for health and reflection. register: adds its servicers
+    to a server. start: runs once the server listens. close: runs after the server has drained.
+    drain: runs before that, and ends the streams that would otherwise stay open.
+    report_health: is given a function that takes whether the service can do its work. readings:
+    what it tells of itself. checkpoint: writes its newest model to a file, if it has models.
+    bearer: who it is, also in its certificate: coordinator, aggregator or metrics.
 
     `start` may come again after `drain`, and then goes on with what is there.
     """
 
-    process: str
     names: Sequence[str]
     register: Callable[[grpc.aio.Server], None]
     start: Callable[[], Awaitable[None]]
@@ -80,6 +80,7 @@ class Service:
     report_health: Callable[[Callable[[bool], None]], None] = _no_health
     readings: Readings = no_readings
     checkpoint: Callable[[], Awaitable[Path]] | None = None
+    bearer: str = ""
 
 
 def main(
@@ -155,7 +156,7 @@ async def _serving(
 ) -> AsyncIterator[str]:
     counts = RpcCounts()
     server = grpc.aio.server(
-        interceptors=[counts, ErrorTranslator(), *guards],
+        interceptors=[counts, Introduction(service.bearer), ErrorTranslator(), *guards],
         options=[
             ("grpc.so_reuseport", 0),
             ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
@@ -189,7 +190,7 @@ async def _serving(
 
 
 def _families(service: Service, counts: RpcCounts) -> Iterable[Family]:
-    yield from process_families(service.process)
+    yield from process_families(service.bearer)
     yield from families_of(service.readings())
     yield from counts.families()
 
@@ -246,7 +247,7 @@ def _credentials(settings: ServiceSettings, service: Service) -> grpc.ServerCred
         return None
     from services.hosting.credentials import ServerCredentials
 
-    return ServerCredentials(settings.tls, service.process).make()
+    return ServerCredentials(settings.tls, service.bearer).make()
 
 
 def _bind(server: grpc.aio.Server, listen: str, credentials: grpc.ServerCredentials | None) -> str:

@@ -43,7 +43,6 @@ def build(settings: MetricsSettings) -> Service:
         collector.start()
 
     return Service(
-        process="metrics",
         names=[metrics_pb2.DESCRIPTOR.services_by_name["MetricsService"].full_name],
         register=register,
         start=start,
@@ -51,6 +50,7 @@ def build(settings: MetricsSettings) -> Service:
         drain=collector.end_watches,
         report_health=collector.tell_health,
         readings=collector.readings,
+        bearer="metrics",
     )
 
 

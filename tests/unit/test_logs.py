@@ -3,6 +3,7 @@
 import json
 import logging
 import math
+import re
 from pathlib import Path
 
 import pytest
@@ -57,6 +58,20 @@ def test_a_field_cannot_replace_what_every_line_has():
         "never",
         "update refused",
         "lies",
+    )
+
+
+def test_the_page_names_every_key_that_a_line_has():
+    page = (Path(__file__).parents[2] / "docs" / "operations.md").read_text("utf-8")
+    table = page.partition("| key | value |")[2].partition("\n\n")[0]
+    named = re.findall(r"^\| `(\w+)` \|", table, re.M)
+    caught = (RuntimeError, RuntimeError("surprise"), None)
+    entry = json.loads(JsonFormatter().format(record(error=caught, traceback="mine")))
+    assert set(entry) == {*named, "traceback_"}
+    assert entry["traceback_"] == "mine"
+    levels = page.partition("| `level` | ")[2].partition(" |")[0]
+    assert levels == ", ".join(
+        f"`{logging.getLevelName(one).lower()}`" for one in range(10, 51, 10)
     )
 
 

@@ -49,7 +49,6 @@ def methods(calls):
 
 def a_service(calls=None, **options):
     return Service(
-        process="demo",
         names=[NAME],
         register=methods(calls or {}),
         start=nothing,
@@ -274,7 +273,7 @@ PROGRAM = textwrap.dedent(
                 raise InvalidInput("this cannot work: change it")
         async def close():
             logging.getLogger("demo").info("closed")
-        return server.Service("demo", [], lambda _: None, start, close)
+        return server.Service([], lambda _: None, start, close)
 
     server.main("demo", "A demo.", Settings, build)
     """
