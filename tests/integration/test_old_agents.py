@@ -27,8 +27,8 @@ VERSIONS = sorted(path.name for path in CONTRACT.iterdir())
 PACKAGE = "tinyfleet.v1"
 PATIENCE_S = 60
 ACCEPTED, FINISHED = 1, 3
-# What differs from run to run, in an assignment and in the header of its update.
-NAMES = ("assignment_id", "run_id")
+# What differs from run to run, and the header of an update repeats from its assignment.
+REPEATED = ("assignment_id", "run_id", "grant")
 
 
 class OldContract:
@@ -112,9 +112,10 @@ class OldAgent:
     def _do(self, assignment: Any, submitting: Stream) -> None:
         place = assignment.round, assignment.slot
         update, then = self._updates[place], self._assignments[place]
-        for name in NAMES:
-            setattr(update.header, name, getattr(assignment, name))
-            setattr(then, name, getattr(assignment, name))
+        for name in REPEATED:
+            if name in update.header.DESCRIPTOR.fields_by_name:  # else nobody knew of it then
+                setattr(update.header, name, getattr(assignment, name))
+                setattr(then, name, getattr(assignment, name))
         then.deadline_ms = assignment.deadline_ms
         for field in then.DESCRIPTOR.fields:
             assert getattr(assignment, field.name) == getattr(then, field.name), field.name

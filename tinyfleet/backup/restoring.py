@@ -13,6 +13,7 @@ from tinyfleet.errors import InvalidInput, unknown_name
 from tinyfleet.files import sync_folder
 from tinyfleet.state_lock import lock_state
 
+JOURNAL_FIRST = ("aggregator", "coordinator", "metrics")
 # What is left of another database of that name: SQLite would take its log for the restored one's.
 _COMPANIONS = ("", "-wal", "-shm", "-journal")
 
@@ -81,8 +82,9 @@ def _extract(archive: Archive, targets: dict[Part, Path]) -> None:
 
 
 def _put_in_place(state: Path, targets: Sequence[Path]) -> None:
+    """The journal first: a coordinator that starts without it would begin its runs anew."""
     with _removed_on_failure(targets):
-        for target in targets:
+        for target in sorted(targets, key=lambda target: JOURNAL_FIRST.index(target.stem)):
             _hand_over(state, target)
             _partial(target).replace(target)
             sync_folder(target.parent)

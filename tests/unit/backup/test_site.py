@@ -14,7 +14,7 @@ from services.aggregator.ports import Entry
 from services.coordinator.adapters.sql import open_store
 from services.coordinator.runs import RunRecord
 from services.metrics.adapters.sql import open_store as open_metrics
-from tinyfleet.backup import copying
+from tinyfleet.backup import copying, restoring
 from tinyfleet.backup.archive import Contents, write_archive
 from tinyfleet.backup.copying import copy_databases, find_databases
 from tinyfleet.backup.restoring import restore
@@ -150,6 +150,20 @@ def test_the_layout_comes_back(site, tmp_path):
     }
     alone = restore(archive, tmp_path / "alone", ["aggregator"])
     assert [part.name for part, _ in alone] == ["aggregator"]
+
+
+def test_a_restore_that_is_killed_leaves_no_coordinator_without_its_journal(
+    site, tmp_path, monkeypatch
+):
+    archive = back_up(site, tmp_path / "backup")
+    there = []
+
+    def happens(state, target):
+        there.append({path.stem for path in state.rglob("*.sqlite")})
+
+    monkeypatch.setattr(restoring, "_hand_over", happens)
+    restore(archive, tmp_path / "again")
+    assert there == [set(), {"aggregator"}, {"aggregator", "coordinator"}]
 
 
 def test_one_folder_may_have_all(tmp_path):
