@@ -14,16 +14,19 @@ import base64
 import json
 import sys
 import tempfile
+from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
 from typing import Any, ClassVar
 
+from google.protobuf.message import Message
 from grpc_tools import protoc
 
 import tinyfleet
 from edge_agents import channel, delivery, session
 from edge_agents.agent import Agent
 from edge_agents.settings import AgentSettings
+from tinyfleet import telemetry_grpc
 from tinyfleet.cli.local_fleet import LocalFleet
 from tinyfleet.client import Fleet
 from tinyfleet.model.layers import Dense, ReLU, Tanh
@@ -115,6 +118,7 @@ async def recorded(local: LocalFleet, strategy: str) -> dict[str, Any]:
         "hello": _text(_said("Attend")[0]),
         "assignments": [_text(one) for one in _heard_assignments()],
         "updates": [_text(one) for one in _said("SubmitUpdates")],
+        "reports": [_text(one) for one in _said("Report")],
         "parameters_sha256": end.parameters_sha256,
     }
 
@@ -137,12 +141,24 @@ def _text(data: bytes) -> str:
     return base64.b64encode(data).decode("ascii")
 
 
+def _kept(make_request: Callable[..., Message]) -> Callable[..., Message]:
+    """What makes the requests of reports, and keeps them."""
+
+    def made(source: str, samples: Any) -> Message:
+        request = make_request(source, samples)
+        Recording.messages.append(("Report", "sent", request.SerializeToString()))
+        return request
+
+    return made
+
+
 def main() -> None:
     folder = ROOT / "tests" / "contract" / tinyfleet.__version__
     folder.mkdir(parents=True, exist_ok=True)
     write_descriptors(folder / "contract.binpb")
     for module in (session, delivery):
         module.open_channel = lambda address, *more: Recording(channel.open_channel(address, *more))
+    telemetry_grpc.batch_request = _kept(telemetry_grpc.batch_request)
     runs = []
     for strategy in RUNS:
         with tempfile.TemporaryDirectory() as temporary, LocalFleet(Path(temporary), 0) as local:

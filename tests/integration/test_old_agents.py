@@ -9,6 +9,7 @@ is a promise to processes out there; see docs/upgrade.md.
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import queue
 from collections.abc import Iterator
@@ -98,6 +99,7 @@ class OldAgent:
         )
         welcome = attending.hear().welcome
         assert welcome.heartbeat_ms > 0
+        self._report(welcome.metrics)
         assert attending.hear().run_brief.spec == self._spec()
         with grpc.insecure_channel(welcome.aggregator) as other:
             submitting = Stream(contract.call(other, "AggregatorService", "SubmitUpdates"))
@@ -105,6 +107,20 @@ class OldAgent:
                 self._do(attending.hear().assignment, submitting)
             submitting.hang_up()
         attending.hang_up()
+
+    def _report(self, address: str) -> None:
+        """What it measured then is stored, and asked for as an operator did then."""
+        contract = self._contract
+        with grpc.insecure_channel(address) as channel:
+            report = contract.call(channel, "MetricsService", "Report")
+            for text in self._recording["reports"]:
+                request = contract.message("ReportRequest").FromString(bytes_of(text))
+                report(request, timeout=PATIENCE_S)
+            run_id = request.samples[0].run_id
+            summarize = contract.call(channel, "MetricsService", "Summarize")
+            asked = contract.message("SummarizeRequest")(run_id=run_id)
+            summary = {one.name: one for one in summarize(asked, timeout=PATIENCE_S).metrics}
+        assert summary["training_seconds"].count == len(self._updates)
 
     def _spec(self) -> Any:
         return self._contract.message("RunSpec").FromString(bytes_of(self._recording["spec"]))
@@ -150,6 +166,11 @@ def test_an_agent_of_then_trains_with_the_services_of_today(tmp_path, version, n
         *_, last = watch(contract.message("WatchRunRequest")(run_id=run_id), timeout=PATIENCE_S)
         assert last.run.status == FINISHED
         assert last.run.parameters_sha256 == recording["parameters_sha256"]
+        fetch = contract.message("FetchModelRequest")(run_id=run_id)
+        with grpc.insecure_channel(last.run.aggregator) as other:
+            call = contract.call(other, "AggregatorService", "FetchModel")
+            data = b"".join(chunk.data for chunk in call(fetch, timeout=PATIENCE_S))
+        assert hashlib.sha256(data).hexdigest() == recording["parameters_sha256"]
         agents = contract.call(channel, "CoordinatorService", "ListAgents")
         (agent,) = agents(contract.message("ListAgentsRequest")(), timeout=PATIENCE_S).agents
         assert (agent.name, agent.updates) == (name, len(recording["updates"]))
