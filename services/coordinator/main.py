@@ -16,7 +16,7 @@ from services.coordinator.ports import Store
 from services.coordinator.servicer import CoordinatorServicer
 from services.coordinator.settings import CoordinatorSettings
 from services.hosting import server
-from services.hosting.grants import Grants, stored_grants
+from services.hosting.grants import Grants, new_secret
 from tinyfleet.errors import InvalidInput
 from tinyfleet.telemetry_grpc import Reporter
 from tinyfleet.v1.coordinator_pb2_grpc import add_CoordinatorServiceServicer_to_server
@@ -51,7 +51,7 @@ def build(settings: CoordinatorSettings) -> server.Service:
     reporter = Reporter("coordinator", settings.metrics, tls=settings.tls)
     rules = Rules(settings.heartbeat_s, settings.round_deadline_s, settings.max_agents)
     store = _store(settings)
-    grants = stored_grants(settings.state) if settings.storage == "sqlite" else Grants()
+    grants = Grants(store.secret("grants", new_secret()))
     coordinator = Coordinator(
         store,
         AggregatorClient(settings.aggregator, grants, settings.tls),

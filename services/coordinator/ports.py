@@ -69,6 +69,10 @@ class Store(Protocol):
         """The agents seen last, the latest of them last."""
         ...
 
+    def secret(self, name: str, fresh: bytes) -> bytes:
+        """The secret of that name: the one that is stored, or else `fresh`, from now on."""
+        ...
+
     def close(self) -> None: ...
 
 

@@ -10,21 +10,16 @@ import hashlib
 import hmac
 import secrets
 from functools import lru_cache
-from pathlib import Path
-
-from tinyfleet.errors import InvalidInput
-from tinyfleet.files import write_whole
 
 KEY_BYTES, GRANT_BYTES = 32, 16
-_FILE = "grants.key"
 
 
 class Grants:
     """What the coordinator makes grants with."""
 
-    def __init__(self, secret: bytes | None = None) -> None:
-        """secret: KEY_BYTES of it; None makes one for as long as the process lives."""
-        self._secret = secret or secrets.token_bytes(KEY_BYTES)
+    def __init__(self, secret: bytes) -> None:
+        """secret: KEY_BYTES of it, always the same for a run."""
+        self._secret = secret
         self.key = lru_cache(maxsize=256)(self._key)
 
     def grant(self, run_id: str, assignment_id: str, agent: str) -> bytes:
@@ -36,21 +31,9 @@ class Grants:
         return hmac.digest(self._secret, run_id.encode(), "sha256")
 
 
-def stored_grants(state: Path) -> Grants:
-    """Grants that outlive the process: their secret is in the folder `state`.
-
-    Raises InvalidInput when it cannot be read or written.
-    """
-    path = state / _FILE
-    try:
-        if not path.exists():
-            write_whole(path, secrets.token_bytes(KEY_BYTES), mode=0o600)
-        secret = path.read_bytes()
-    except OSError as error:
-        raise InvalidInput(f"cannot use {path}: {error.strerror}") from None
-    if len(secret) != KEY_BYTES:
-        raise InvalidInput(f"{path} must have {KEY_BYTES} bytes: restore it from a copy")
-    return Grants(secret)
+def new_secret() -> bytes:
+    """A secret that nobody has yet."""
+    return secrets.token_bytes(KEY_BYTES)
 
 
 def grant(key: bytes, assignment_id: str, agent: str) -> bytes:

@@ -16,6 +16,7 @@ class MemoryStore:
         self._runs: dict[str, RunRecord] = {}
         self._agents: dict[str, StoredAgent] = {}
         self._requests: dict[str, str] = {}
+        self._secrets: dict[str, bytes] = {}
 
     def add_run(self, record: RunRecord) -> None:
         self._runs[record.run_id] = _copy(record)
@@ -44,6 +45,9 @@ class MemoryStore:
     def agents(self, limit: int) -> list[StoredAgent]:
         known = sorted(self._agents.values(), key=lambda agent: (agent.last_seen, agent.name))
         return known[-limit:]
+
+    def secret(self, name: str, fresh: bytes) -> bytes:
+        return self._secrets.setdefault(name, fresh)
 
     def close(self) -> None:
         pass

@@ -46,6 +46,12 @@ _agents = sa.Table(
     sa.Column("capabilities", sa.Text, nullable=False),  # JSON
     sa.Column("last_seen", sa.Float, nullable=False),
 )
+_secrets = sa.Table(
+    "secrets",
+    TABLES,
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("secret", sa.LargeBinary, nullable=False),
+)
 _STATE = ("status", "end_time", "message", "parameters_sha256", "settled")
 _COUNTS = ("rounds_done", "loss", "bytes_down", "bytes_up", "samples", "diverged")
 
@@ -103,6 +109,13 @@ class SqlStore:
         with storage_errors("cannot read the agents"), self._engine.connect() as connection:
             rows = connection.execute(latest.limit(limit)).mappings().all()
         return [_agent(row) for row in reversed(rows)]
+
+    def secret(self, name: str, fresh: bytes) -> bytes:
+        add = insert(_secrets).values(name=name, secret=fresh).on_conflict_do_nothing()
+        get = sa.select(_secrets.c.secret).where(_secrets.c.name == name)
+        with storage_errors(f"cannot store the secret {name}"), self._engine.begin() as connection:
+            connection.execute(add)
+            return bytes(connection.execute(get).scalar_one())
 
     def close(self) -> None:
         self._engine.dispose()

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.hosting.audit import MAX_FILES, OK, REFUSED, Audit
-from services.hosting.grants import Grants, grant, is_granted, stored_grants
+from services.hosting.grants import Grants, grant, is_granted, new_secret
 from services.hosting.handshakes import failed_handshakes, reason_in
 from services.hosting.limits import Limiter, Limits
 from tinyfleet.errors import InvalidInput
@@ -126,13 +126,10 @@ def test_a_run_from_before_grants_needs_none():
     assert is_granted(b"", "run-0-1-0", "pi-1", b"")
 
 
-def test_grants_outlive_the_process_and_are_its_owner_s_alone(tmp_path):
-    first, again = stored_grants(tmp_path), stored_grants(tmp_path)
-    assert first.key("run") == again.key("run") != Grants().key("run")
-    assert (tmp_path / "grants.key").stat().st_mode & 0o777 == 0o600
-    (tmp_path / "grants.key").write_bytes(b"short")
-    with pytest.raises(InvalidInput, match="must have 32 bytes"):
-        stored_grants(tmp_path)
+def test_a_run_has_a_key_of_its_own_that_follows_from_the_secret():
+    first, again, other = (Grants(secret) for secret in (b"s" * 32, b"s" * 32, new_secret()))
+    assert first.key("run") == again.key("run")
+    assert len({first.key("run"), first.key("other"), other.key("run")}) == 3
 
 
 LINE = b"I1130 22:37:09.700911 1 ssl_transport_security.cc:2563] Handshake failed with error "

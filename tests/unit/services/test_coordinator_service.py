@@ -409,7 +409,7 @@ def work():
 
 
 async def test_stream_gives_messages_in_order_then_ends():
-    stream = AgentStream("a", 60, Grants())
+    stream = AgentStream("a", 60, Grants(b"s" * 32))
     stream.brief("run", spec_bytes())
     stream.assign(Assignment("run", 0, 0, 0), work())
     stream.withdraw("run-0-0-0")
@@ -422,7 +422,7 @@ async def test_stream_gives_messages_in_order_then_ends():
 
 
 async def test_assignment_carries_all_an_agent_needs():
-    stream = AgentStream("a", 1.5, Grants())
+    stream = AgentStream("a", 1.5, Grants(b"s" * 32))
     stream.assign(Assignment("run", 7, 3, 1), work())
     sent = (await stream.next()).assignment
     assert (sent.assignment_id, sent.round, sent.slot, sent.base_version) == ("run-7-3-1", 7, 3, 5)
@@ -431,7 +431,7 @@ async def test_assignment_carries_all_an_agent_needs():
 
 
 async def test_agent_that_does_not_read_is_cut_off():
-    stream = AgentStream("a", 60, Grants())
+    stream = AgentStream("a", 60, Grants(b"s" * 32))
     for number in range(MAX_QUEUED + 1):
         stream.withdraw(str(number))
     assert await stream.next() is None
@@ -443,7 +443,7 @@ async def test_handler_that_is_stuck_in_a_write_is_cancelled(monkeypatch):
     made = asyncio.Event()
 
     async def handler():
-        self_made.append(AgentStream("a", 60, Grants()))
+        self_made.append(AgentStream("a", 60, Grants(b"s" * 32)))
         made.set()
         await asyncio.Event().wait()  # a write that never ends
 

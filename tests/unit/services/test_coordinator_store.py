@@ -44,6 +44,12 @@ def test_stored_run_is_found_as_it_was(store):
     assert store.run("other") is None
 
 
+def test_a_secret_stays_what_it_was_first(store):
+    assert store.secret("one", b"a") == b"a"
+    assert store.secret("one", b"b") == b"a"
+    assert store.secret("other", b"b") == b"b"
+
+
 def test_run_is_found_by_its_request(store):
     store.add_run(record(1))
     store.add_run(record(2))
