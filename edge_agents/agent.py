@@ -13,6 +13,7 @@ from collections.abc import Callable, Coroutine, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import tinyfleet
+from edge_agents.alive import alive_file
 from edge_agents.device_url import parse_device
 from edge_agents.membership import Membership
 from edge_agents.preparation import Preparation, ProcessData
@@ -73,6 +74,10 @@ class Agent:
 
         May be called again after it has returned: own data go on where they were.
         """
+        async with alive_file(self._settings.alive_file):
+            await self._run(stop)
+
+    async def _run(self, stop: asyncio.Event) -> None:
         log.info(
             "starting",
             extra=fields(name=self._settings.name, coordinator=self._settings.coordinator),

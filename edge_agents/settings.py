@@ -88,6 +88,11 @@ class AgentSettings:
         metavar="SECONDS",
     )
     prometheus: str = setting("", help=HELP, check=check_scrape_address, metavar=ADDRESS)
+    alive_file: Path | None = setting(
+        None,
+        help="file to touch every 5 seconds while all is well, for whoever watches over the agent",
+        metavar="FILE",
+    )
     log_level: str = setting("info", help="lowest level that is logged", choices=LEVELS)
     log_format: str = setting("text", help="how log lines look", choices=FORMATS)
 

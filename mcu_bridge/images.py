@@ -1,7 +1,8 @@
 """The firmware's programs, built when they are asked for and when a source has changed.
 
 In a checkout they lie under build/firmware, as `make -C mcu_bridge/firmware` leaves them;
-installed, in the user's cache.
+installed, in the user's cache. Where the variable TINYFLEET_FIRMWARE names a folder, they lie there
+and are never built: a container has no compiler.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from pathlib import Path
 import tinyfleet
 from tinyfleet.errors import InvalidInput, one_line, unknown_name
 
+READY_VARIABLE = "TINYFLEET_FIRMWARE"
 SOURCES = Path(__file__).resolve().parent / "firmware"
 
 
@@ -47,6 +49,8 @@ def firmware_image(board: str) -> Path:
     Blocks while it builds, and while another process does. Raises InvalidInput for another board,
     for missing tools (naming the packages that have them) and for a build that fails.
     """
+    if ready_folder() is not None:
+        return _ready_image(board)
     if missing := missing_packages(board):
         raise InvalidInput(
             f"the firmware for {board} cannot be built here; install: {' '.join(missing)}"
@@ -76,11 +80,28 @@ def missing_packages(board: str) -> list[str]:
     """What has to be installed to build the program for `board`, as Debian names it."""
     if board not in _IMAGES:
         raise unknown_name("board", board, _IMAGES)
+    if ready_folder() is not None:
+        return []
     return [package for tool, package in _IMAGES[board].tools if shutil.which(tool) is None]
 
 
+def ready_folder() -> Path | None:
+    """The folder of programs that are not built here, if there is one."""
+    folder = os.environ.get(READY_VARIABLE)
+    return Path(folder) if folder else None
+
+
+def _ready_image(board: str) -> Path:
+    path = image_path(board)
+    if not path.is_file():
+        raise InvalidInput(f"no firmware for {board} at {path}: correct {READY_VARIABLE}")
+    return path
+
+
 def build_folder() -> Path:
-    """Where programs are built: of a checkout its own folder, else one in the user's cache."""
+    """Where programs are: in a folder of ready ones, of a checkout, or in the user's cache."""
+    if (ready := ready_folder()) is not None:
+        return ready
     checkout = SOURCES.parents[1]
     if (checkout / "pyproject.toml").is_file():
         return checkout / "build" / "firmware"

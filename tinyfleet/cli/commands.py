@@ -25,6 +25,7 @@ COMMANDS: dict[str, Entry] = {
     "agent": Entry("tinyfleet.cli.agent:command", "Make this machine an agent.", "tls"),
     "agents": Entry("tinyfleet.cli.agents:command", "List the agents of a fleet."),
     "ca": Entry("tinyfleet.cli.ca:command", "Issue and revoke certificates.", "tls"),
+    "health": Entry("tinyfleet.cli.health:command", "Ask a service how it is.", "services"),
     "metrics": Entry("tinyfleet.cli.metrics:command", "Query, watch and summarize metrics."),
     "device": Entry("mcu_bridge.cli.device:command", "List, flash, watch and test boards."),
     "compare": Entry("tinyfleet.cli.compare:command", "Compare strategies from several seeds."),

@@ -21,16 +21,19 @@ from tinyfleet.v1 import coordinator_pb2
 Command = Callable[..., Any]
 
 
+tls_option = click.option(
+    "--tls",
+    type=click.Path(path_type=Path),
+    envvar="TINYFLEET_TLS",
+    show_envvar=True,
+    metavar="FOLDER",
+    help="Folder with your certificate: ca.pem, cert.pem, key.pem.",
+)
+
+
 def fleet_options(function: Command) -> Command:
     """The flags of every command that talks to a fleet: `coordinator` and `tls`."""
-    function = click.option(
-        "--tls",
-        type=click.Path(path_type=Path),
-        envvar="TINYFLEET_TLS",
-        show_envvar=True,
-        metavar="FOLDER",
-        help="Folder with your certificate: ca.pem, cert.pem, key.pem.",
-    )(function)
+    function = tls_option(function)
     return click.option(
         "--coordinator",
         default="127.0.0.1:7310",

@@ -279,6 +279,17 @@ def test_an_unknown_board_is_refused():
         images.firmware_image("nrf52841")
 
 
+def test_ready_programs_are_taken_as_they_are_and_never_built(tmp_path, monkeypatch):
+    monkeypatch.setenv("TINYFLEET_FIRMWARE", str(tmp_path))
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    program = tmp_path / "mps2_an386" / "tinyfleet.elf"
+    with pytest.raises(InvalidInput, match="correct TINYFLEET_FIRMWARE"):
+        images.firmware_image("mps2-an386")
+    program.parent.mkdir()
+    program.touch()
+    assert images.firmware_image("mps2-an386") == program
+
+
 def test_installed_programs_are_built_in_the_users_cache(tmp_path, monkeypatch):
     monkeypatch.setattr(images, "SOURCES", tmp_path / "site-packages" / "mcu_bridge" / "firmware")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
