@@ -1,6 +1,6 @@
 # One task list for laptops and CI. Every target sets up what it needs first, and quickly when nothing changed.
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-ros demo test test-fast lint bench bench-mcu compare-quick proto format lock clean
+.PHONY: help setup setup-ros demo test test-fast lint images bench bench-mcu compare-quick proto format lock clean
 
 PYTHON_BIN := .venv/bin/python
 ROS_PYTHON := .venv-ros/bin/python
@@ -42,6 +42,9 @@ test-fast: setup ## the unit tests only, in under a minute
 lint: setup node_modules/ready ## ruff, mypy, import rules, buf and a look over the tracked files
 	@dev/lint
 
+images: setup ## container images of all roles; BASE=bootstrap where there is no registry
+	@deploy/build
+
 bench: setup ## every number in the README; installs PyTorch to compare with
 	$(PYTHON_BIN) -m pip install -qq --disable-pip-version-check -r requirements/bench.in
 	@dev/bench
@@ -68,6 +71,9 @@ lock: setup ## resolve the dependencies anew: versions and hashes, no addresses
 	$(COMPILE) --extra ros --extra services --extra mcu --extra test --constraint requirements/dev.lock \
 		--output-file requirements/ros.lock pyproject.toml
 	$(COMPILE) --output-file requirements/colcon.lock requirements/colcon.in
+	$(COMPILE) --extra mcu --extra tls --constraint requirements/dev.lock --output-file requirements/agent.lock pyproject.toml
+	$(COMPILE) --extra services --constraint requirements/dev.lock --output-file requirements/services.lock pyproject.toml
+	$(COMPILE) --constraint requirements/dev.lock --output-file requirements/build.lock requirements/build.in
 
 clean: ## remove everything that `make setup` and the builds made
 	rm -rf .venv .venv-ros .venv-colcon node_modules build dist *.egg-info tinyfleet/learner/_native.so

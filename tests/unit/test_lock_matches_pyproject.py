@@ -11,20 +11,27 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).resolve().parents[2]
 LOCKS = {
     name: (ROOT / "requirements" / f"{name}.lock").read_text(encoding="utf-8")
-    for name in ("dev", "ros", "colcon")
+    for name in ("dev", "ros", "colcon", "agent", "services", "build")
 }
-ROS_EXTRAS = {"ros", "services", "mcu", "test"}  # what .venv-ros has; .venv has all but [ros]
+# What .venv-ros and the images have; .venv has all but [ros].
+EXTRAS = {
+    "ros": {"ros", "services", "mcu", "test"},
+    "agent": {"mcu", "tls"},
+    "services": {"services", "cli", "tls"},
+}
+IMAGES = ("agent", "services")  # the project's wheel is made in a stage of its own, from build.lock
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 
 
 def asked_for(lock: str) -> list[Requirement]:
-    if lock == "colcon":
-        lines = (ROOT / "requirements" / "colcon.in").read_text(encoding="utf-8").splitlines()
+    if lock in ("colcon", "build"):
+        lines = (ROOT / "requirements" / f"{lock}.in").read_text(encoding="utf-8").splitlines()
         return [Requirement(line) for line in lines if not line.startswith("#")]
     project = PROJECT["project"]
     extras = project["optional-dependencies"]
-    wanted = ROS_EXTRAS if lock == "ros" else set(extras) - {"ros"}
-    lines = [*project["dependencies"], *PROJECT["build-system"]["requires"]]
+    wanted = EXTRAS.get(lock, set(extras) - {"ros"})
+    build = [] if lock in IMAGES else PROJECT["build-system"]["requires"]
+    lines = [*project["dependencies"], *build]
     lines += [line for extra in sorted(wanted) for line in extras[extra]]
     return [r for r in map(Requirement, lines) if r.name != project["name"]]
 
@@ -56,9 +63,15 @@ def test_lock_holds_a_version_that_pyproject_accepts(lock: str, requirement: Req
     assert not refused, "run `make lock`"
 
 
-def test_both_locks_hold_the_same_versions() -> None:
+@pytest.mark.parametrize("lock", ["ros", "build", *IMAGES])
+def test_all_locks_hold_the_same_versions(lock: str) -> None:
     dev = pinned("dev")
-    assert {name: v for name, v in pinned("ros").items() if name in dev and dev[name] != v} == {}
+    assert {name: v for name, v in pinned(lock).items() if name in dev and dev[name] != v} == {}
+
+
+def test_images_are_built_with_what_pyproject_builds_with() -> None:
+    wanted = (ROOT / "requirements" / "build.in").read_text(encoding="utf-8").splitlines()
+    assert [line for line in wanted if line[0] != "#"] == PROJECT["build-system"]["requires"]
 
 
 def test_ros_is_in_its_own_lock_only() -> None:
