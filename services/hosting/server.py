@@ -156,7 +156,7 @@ async def _serving(
 ) -> AsyncIterator[str]:
     counts = RpcCounts()
     server = grpc.aio.server(
-        interceptors=[counts, Introduction(service.bearer), ErrorTranslator(), *guards],
+        interceptors=[counts, ErrorTranslator(), *guards, Introduction(service.bearer)],
         options=[
             ("grpc.so_reuseport", 0),
             ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
