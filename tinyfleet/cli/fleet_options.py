@@ -33,7 +33,6 @@ tls_option = click.option(
 
 def fleet_options(function: Command) -> Command:
     """The flags of every command that talks to a fleet: `coordinator` and `tls`."""
-    function = tls_option(function)
     return click.option(
         "--coordinator",
         default="127.0.0.1:7310",
@@ -42,7 +41,7 @@ def fleet_options(function: Command) -> Command:
         callback=checked_address,
         metavar="HOST:PORT",
         help="Address of the coordinator.",
-    )(function)
+    )(tls_option(function))
 
 
 def status_name(run: coordinator_pb2.Run) -> str:

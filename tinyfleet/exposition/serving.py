@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ipaddress
 import logging
 from collections.abc import AsyncIterator, Callable, Iterable
 
@@ -16,6 +15,7 @@ from tinyfleet.config import check_listen_address
 from tinyfleet.errors import InvalidInput
 from tinyfleet.exposition.text import CONTENT_TYPE, Family, text_of
 from tinyfleet.logs import fields
+from tinyfleet.security.address import is_loopback
 
 PATH = "/metrics"
 MAX_HEAD_BYTES = 8 * 1024  # our choice: of a request; Prometheus sends some 300
@@ -63,7 +63,7 @@ async def answering_scrapes(setting: str, families: Families) -> AsyncIterator[s
             "choose another --prometheus"
         ) from None
     address = f"{host}:{server.sockets[0].getsockname()[1]}"
-    say = log.info if _is_loopback(host.strip("[]")) else log.warning
+    say = log.info if is_loopback(host) else log.warning
     say("answering Prometheus, whoever asks", extra=fields(address=address, path=PATH))
     try:
         yield address
@@ -132,10 +132,3 @@ def _message(
     body = text.encode()
     head = f"HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\n"
     return f"{head}Connection: close\r\n\r\n".encode() + (body if with_body else b"")
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

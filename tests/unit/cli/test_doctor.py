@@ -17,9 +17,11 @@ import pytest
 from tinyfleet import __version__
 from tinyfleet.cli import program
 from tinyfleet.cli.doctor import fleet, machine
+from tinyfleet.cli.doctor.certificates import look_at_certificate
 from tinyfleet.cli.doctor.finding import Level
 from tinyfleet.cli.doctor.fleet import NOBODY, Answer, NoAnswer, ask, look_at_clock
 from tinyfleet.introduced import SERVICE_METADATA, TIME_METADATA, VERSION_METADATA
+from tinyfleet.security.site import issue_site
 from tinyfleet.v1 import coordinator_pb2
 
 SERVING, NOT_SERVING = b"\x08\x01", b"\x08\x02"
@@ -170,6 +172,42 @@ def test_an_agent_without_work_is_noted(doctor, coordinator):
     assert "pi-1 gets no work: 900 bytes" in about(findings, "agents", "note")[0]
 
 
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("site")
+    issue_site(folder, {})
+    return folder / "operator"
+
+
+@pytest.mark.parametrize(
+    ("days", "level"), [(0, Level.OK), (80, Level.NOTE), (89.9, Level.NOTE), (91, Level.PROBLEM)]
+)
+def test_a_certificate_that_ends_is_found(certificate, days, level):
+    found = look_at_certificate(certificate, time.time() + days * 86_400)
+    assert found.level is level
+    if level is Level.PROBLEM:
+        assert "expired on" in found.message
+        assert "tinyfleet ca issue" in found.remedy
+
+
+def test_a_key_that_others_can_read_is_found(certificate, tmp_path):
+    folder = shutil.copytree(certificate, tmp_path / "open")
+    (folder / "key.pem").chmod(0o644)
+    found = look_at_certificate(folder)
+    assert (found.level, found.remedy) == (Level.PROBLEM, "chmod 600 it")
+
+
+def test_a_missing_certificate_is_found(tmp_path):
+    assert look_at_certificate(tmp_path).level is Level.PROBLEM
+
+
+def test_a_fleet_elsewhere_wants_a_certificate():
+    answer, found = fleet.look_at_service("coordinator", "10.0.0.5:7310", "start it", None)
+    assert answer is None
+    assert found.level is Level.PROBLEM
+    assert "--tls FOLDER" in found.remedy
+
+
 def free_port():
     with socket.create_server(("127.0.0.1", 0)) as server:
         return server.getsockname()[1]
@@ -177,17 +215,17 @@ def free_port():
 
 def test_nobody_there_and_somebody_else_are_told_apart():
     with pytest.raises(NoAnswer, match=NOBODY):
-        ask(f"127.0.0.1:{free_port()}")
+        ask("coordinator", f"127.0.0.1:{free_port()}")
     with socket.create_server(("127.0.0.1", 0)) as server:
         hangs_up = threading.Thread(target=hang_up_on_all, args=(server,), daemon=True)
         hangs_up.start()
-        with pytest.raises(NoAnswer, match="something answers that does not speak to us"):
-            ask(f"127.0.0.1:{server.getsockname()[1]}")
+        with pytest.raises(NoAnswer, match=r"something answers that does not speak|it hung up"):
+            ask("coordinator", f"127.0.0.1:{server.getsockname()[1]}")
     other = grpc.server(futures.ThreadPoolExecutor(1))
     port = other.add_insecure_port("127.0.0.1:0")
     other.start()
     with pytest.raises(NoAnswer, match="another program answers"):
-        ask(f"127.0.0.1:{port}")
+        ask("coordinator", f"127.0.0.1:{port}")
     other.stop(0).wait()
 
 
@@ -210,7 +248,7 @@ def test_a_machine_without_a_coordinator_is_healthy(monkeypatch, capsys, tmp_pat
 
 
 def test_a_port_that_another_program_has_is_noted(monkeypatch):
-    def somebody(address):
+    def somebody(name, address):
         raise NoAnswer("another program answers")
 
     monkeypatch.setattr(fleet, "ask", somebody)

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from tinyfleet.cli.console import examples, json_option, print_json, wrapped
+from tinyfleet.cli.doctor.certificates import look_at_certificate
 from tinyfleet.cli.doctor.finding import Finding, Level, ok
 from tinyfleet.cli.doctor.fleet import (
     HERE,
@@ -27,6 +28,7 @@ from tinyfleet.cli.doctor.machine import (
     look_at_state,
 )
 from tinyfleet.cli.exits import ExitCode
+from tinyfleet.cli.fleet_options import tls_option
 from tinyfleet.cli.options import data_option
 from tinyfleet.config import check_address
 
@@ -57,6 +59,7 @@ def _address_option(name: str, default: str) -> Callable[[Command], Command]:
     epilog=examples(
         "tinyfleet doctor",
         "tinyfleet doctor --coordinator 10.0.0.5:7310 --metrics none",
+        "tinyfleet doctor --coordinator 10.0.0.5:7310 --tls tls/anna",
         "tinyfleet doctor --state /var/lib/tinyfleet --json",
     ),
 )
@@ -71,6 +74,7 @@ def _address_option(name: str, default: str) -> Callable[[Command], Command]:
     metavar="FOLDER",
     help="State folder of services here; may be repeated. [default: state, if it is there]",
 )
+@tls_option
 @data_option
 @json_option
 def command(
@@ -78,6 +82,7 @@ def command(
     aggregator: str | None,
     metrics: str | None,
     states: tuple[Path, ...],
+    tls: Path | None,
     data: Path | None,
     as_json: bool,
 ) -> int:
@@ -91,7 +96,8 @@ def command(
         look_at_data(data),
         *(finding for state in states or _usual_states() for finding in look_at_state(state)),
         *look_at_boards(),
-        *_look_at_fleet(coordinator, aggregator, metrics),
+        *([look_at_certificate(tls)] if tls else []),
+        *_look_at_fleet((coordinator, aggregator, metrics), tls),
     ]
     if as_json:
         _print_json(findings)
@@ -108,30 +114,31 @@ def _usual_states() -> Iterator[Path]:
 
 
 def _look_at_fleet(
-    coordinator: str | None, aggregator: str | None, metrics: str | None
+    addresses: tuple[str | None, str | None, str | None], tls: Path | None
 ) -> Iterator[Finding]:
-    if coordinator is None and not _is_here():
+    coordinator, aggregator, metrics = addresses
+    if coordinator is None and not _is_here(tls):
         yield ok("fleet", "no coordinator on this machine; --coordinator HOST:PORT checks another")
         yield from look_at_ports()
         return
     address = coordinator or f"{HERE}:{PORTS['coordinator']}"
     host = address.rpartition(":")[0]
     start = "start it, or correct --{0}; 'tinyfleet-{0} --help'"
-    answer, finding = look_at_service("coordinator", address, start.format("coordinator"))
+    answer, finding = look_at_service("coordinator", address, start.format("coordinator"), tls)
     yield finding
     for name, given in (("aggregator", aggregator), ("metrics", metrics)):
         if given != NONE:
             remedy = f"{start.format(name)}, or --{name} none"
-            yield look_at_service(name, given or f"{host}:{PORTS[name]}", remedy)[1]
+            yield look_at_service(name, given or f"{host}:{PORTS[name]}", remedy, tls)[1]
     if answer is not None:
         yield look_at_clock(answer)
-        yield from look_at_agents(address)
+        yield from look_at_agents(address, tls)
 
 
-def _is_here() -> bool:
+def _is_here(tls: Path | None) -> bool:
     """Whether this machine has a coordinator where one is by default."""
     try:
-        ask(f"{HERE}:{PORTS['coordinator']}")
+        ask("coordinator", f"{HERE}:{PORTS['coordinator']}", tls)
     except NoAnswer:
         return False
     return True

@@ -6,6 +6,7 @@ import socket
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -13,8 +14,10 @@ import grpc
 from tinyfleet import __version__
 from tinyfleet.cli.doctor.finding import Finding, note, ok, problem
 from tinyfleet.client import Fleet
-from tinyfleet.errors import TinyFleetError, one_line
+from tinyfleet.errors import InvalidInput, TinyFleetError, one_line
 from tinyfleet.introduced import SERVICE_METADATA, TIME_METADATA, VERSION_METADATA
+from tinyfleet.security.channels import channel
+from tinyfleet.security.handshakes import explained
 from tinyfleet.v1 import coordinator_pb2
 
 HERE = "127.0.0.1"
@@ -58,10 +61,13 @@ class NoAnswer(Exception):
     """Nobody there, or nobody of ours; the message says which."""
 
 
-def ask(address: str) -> Answer:
-    """Check the health of the service at `address`; raises NoAnswer."""
-    with grpc.insecure_channel(address, options=_OPTIONS) as channel:
-        check: Any = channel.unary_unary(CHECK, None, None)
+def ask(name: str, address: str, tls: Path | None = None) -> Answer:
+    """Check the health of the service `name` at `address`; raises NoAnswer.
+
+    tls: the folder with our certificate. Raises InvalidInput when it will not do, or is needed.
+    """
+    with channel(address, name, tls, _OPTIONS) as line:
+        check: Any = line.unary_unary(CHECK, None, None)
         asked_s = time.time()
         try:
             status, call = check.with_call(b"", timeout=CALL_S)
@@ -71,12 +77,17 @@ def ask(address: str) -> Answer:
         return Answer(status == _SERVING, asked_s, time.time(), metadata)
 
 
-def look_at_service(name: str, address: str, remedy: str) -> tuple[Answer | None, Finding]:
+def look_at_service(
+    name: str, address: str, remedy: str, tls: Path | None
+) -> tuple[Answer | None, Finding]:
     """How a service is, and its answer if it is that one. remedy: for when it does not answer."""
     try:
-        answer = ask(address)
+        answer = ask(name, address, tls)
     except NoAnswer as error:
         return None, problem(name, f"{error} at {address}", remedy)
+    except InvalidInput as error:
+        message, _, what_to_do = str(error).rpartition(": ")
+        return None, problem(name, message, what_to_do)
     who = one_line(answer.metadata.get(SERVICE_METADATA, ""))
     if who not in ("", name):
         return None, problem(name, f"{address} is the {who}", f"give the {name}'s address")
@@ -98,7 +109,7 @@ def look_at_ports() -> Iterator[Finding]:
     """Whether another program has the ports of services on this machine."""
     for name, port in PORTS.items():
         try:
-            ask(f"{HERE}:{port}")
+            ask(name, f"{HERE}:{port}")
         except NoAnswer as error:
             if str(error) != NOBODY:
                 remedy = f"if it is none of yours, give the {name} another --listen"
@@ -120,10 +131,10 @@ def look_at_clock(answer: Answer) -> Finding:
     )
 
 
-def look_at_agents(coordinator: str) -> Iterator[Finding]:
+def look_at_agents(coordinator: str, tls: Path | None) -> Iterator[Finding]:
     """Who is attached, who gets no work, and who is of another version."""
     try:
-        with Fleet(coordinator, CALL_S) as fleet:
+        with Fleet(coordinator, CALL_S, tls=tls) as fleet:
             agents = fleet.list_agents(attached_only=True)
             runs = fleet.list_runs(limit=100)
     except TinyFleetError as error:
@@ -162,6 +173,8 @@ def _why(address: str, error: grpc.RpcError) -> str:
         return "another program answers"
     if code is grpc.StatusCode.DEADLINE_EXCEEDED:
         return "no answer in time"
+    if cause := explained(error.details() or ""):
+        return f"no connection ({cause})"
     if code is not grpc.StatusCode.UNAVAILABLE:
         return f"refused ({code.name.lower()}: {details})"
     return _why_unavailable(address)
