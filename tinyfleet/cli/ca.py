@@ -46,7 +46,7 @@ def init(site: str, folder: Path, as_json: bool) -> None:
     "issue",
     epilog=examples(
         "tinyfleet ca issue service coordinator --out tls/coordinator",
-        "tinyfleet ca issue operator anna --out ~/.tinyfleet/tls",
+        "tinyfleet ca issue operator desk --out ~/.tinyfleet/tls",
         "tinyfleet ca issue agent pi-1 --also board-1 --out tls/pi-1",
     ),
 )

@@ -1,6 +1,6 @@
 """Who a certificate is for: a role and a name, written as a URI.
 
-    tinyfleet://agent/pi-1   tinyfleet://operator/anna   tinyfleet://service/coordinator
+    tinyfleet://agent/pi-1   tinyfleet://operator/desk   tinyfleet://service/coordinator
 
 A certificate has one such URI, and one more of the same role for every name it may use besides.
 """

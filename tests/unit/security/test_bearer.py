@@ -42,8 +42,8 @@ def test_names_of_anybody_else_are_nobody_s(uris):
     [
         (),
         ("https://example.org/pi-1",),
-        ("tinyfleet://root/pi-1",),
-        ("tinyfleet://agent/pi-1", "tinyfleet://operator/anna"),
+        ("tinyfleet://captain/pi-1",),
+        ("tinyfleet://agent/pi-1", "tinyfleet://operator/desk"),
         ("tinyfleet://agent/pi-1/x",),
         ("tinyfleet://service/mine",),
     ],
@@ -74,7 +74,7 @@ def test_an_agent_speaks_for_itself_and_for_what_is_attached_to_it(name, allowed
     [
         ("root", "x", (), "a role is one of agent, operator, service"),
         ("service", "mine", (), "a service is one of"),
-        ("operator", "anna", ("bob",), "only agents have further names"),
+        ("operator", "desk", ("night-desk",), "only agents have further names"),
         ("agent", "a/b", (), "a name has 1 to 64"),
         ("agent", "", (), "a name has 1 to 64"),
         ("agent", "a", tuple("b" * 33), "at most 32 further names"),
@@ -107,10 +107,10 @@ def test_an_authority_is_not_made_twice(authority):
 
 
 def test_what_it_issued_is_in_its_register(authority):
-    certificate = authority.issue(checked_bearer("operator", "anna"), new_key().public_key())
+    certificate = authority.issue(checked_bearer("operator", "desk"), new_key().public_key())
     last = (authority.folder / "issued.jsonl").read_text().splitlines()[-1]
     assert f'"{certificate.serial_number:x}"' in last
-    assert '"anna"' in last
+    assert '"desk"' in last
 
 
 def test_a_service_shows_only_its_own_certificate(authority, tmp_path):

@@ -62,9 +62,9 @@ def test_what_was_never_issued_cannot_be_revoked(authority):
 
 def test_a_name_with_two_roles_has_to_be_told_apart(authority, tmp_path):
     for role in ("agent", "operator"):
-        issued(authority, Bearer(role, "anna"), tmp_path)
+        issued(authority, Bearer(role, "desk"), tmp_path)
     with pytest.raises(InvalidInput, match="has several roles"):
-        authority.revoke("anna")
+        authority.revoke("desk")
 
 
 @pytest.mark.parametrize("damage", [lambda _: b"", lambda data: data[:200], lambda _: b"\xff"])

@@ -59,7 +59,7 @@ def _address_option(name: str, default: str) -> Callable[[Command], Command]:
     epilog=examples(
         "tinyfleet doctor",
         "tinyfleet doctor --coordinator 10.0.0.5:7310 --metrics none",
-        "tinyfleet doctor --coordinator 10.0.0.5:7310 --tls tls/anna",
+        "tinyfleet doctor --coordinator 10.0.0.5:7310 --tls tls/desk",
         "tinyfleet doctor --state /var/lib/tinyfleet --json",
     ),
 )
