@@ -6,6 +6,8 @@ PYTHON_BIN := .venv/bin/python
 ROS_PYTHON := .venv-ros/bin/python
 COMPILE := .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --upgrade --generate-hashes \
 	--no-header --no-emit-index-url --no-emit-find-links
+# Unit tests share nothing; the others start processes that keep several cores busy by themselves.
+ON_ALL_CORES := --numprocesses=auto --dist=worksteal
 LEARNER := $(wildcard mcu_bridge/firmware/learner/*.[ch] mcu_bridge/firmware/learner/include/*.h)
 
 # Omniglot, where it lies beside the checkout; elsewhere TINYFLEET_DATA names it, or sine waves take its place.
@@ -33,11 +35,12 @@ demo: setup ## eight agents, then four and two emulated boards, in under three m
 	@dev/demo
 
 test: setup setup-ros ## the whole test suite; that of the ROS nodes where rclpy has wheels
-	$(PYTHON_BIN) -m pytest
+	$(PYTHON_BIN) -m pytest tests/unit $(ON_ALL_CORES)
+	$(PYTHON_BIN) -m pytest tests/integration tests/system
 	@if [ -e .venv-ros/ready ]; then echo "$(ROS_PYTHON) -m pytest tests/ros"; $(ROS_PYTHON) -m pytest tests/ros; fi
 
 test-fast: setup ## the unit tests only, in under a minute
-	$(PYTHON_BIN) -m pytest tests/unit -m "not slow" --hypothesis-profile=fast
+	$(PYTHON_BIN) -m pytest tests/unit -m "not slow" --hypothesis-profile=fast $(ON_ALL_CORES)
 
 lint: setup node_modules/ready ## ruff, mypy, import rules, buf and a look over the tracked files
 	@dev/lint
@@ -72,6 +75,8 @@ lock: setup ## resolve the dependencies anew: versions and hashes, no addresses
 		--output-file requirements/ros.lock pyproject.toml
 	$(COMPILE) --output-file requirements/colcon.lock requirements/colcon.in
 	$(COMPILE) --extra mcu --extra tls --constraint requirements/dev.lock --output-file requirements/agent.lock pyproject.toml
+	$(COMPILE) --extra mcu --extra tls --extra litert --constraint requirements/dev.lock \
+		--output-file requirements/agent-litert.lock pyproject.toml
 	$(COMPILE) --extra services --constraint requirements/dev.lock --output-file requirements/services.lock pyproject.toml
 	$(COMPILE) --constraint requirements/dev.lock --output-file requirements/build.lock requirements/build.in
 
