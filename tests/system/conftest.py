@@ -13,6 +13,9 @@ from typing import Any
 import pytest
 
 from tinyfleet.cli.local_fleet import LocalFleet
+from tinyfleet.client import Fleet
+
+sys.path.insert(0, str(Path(__file__).parent))  # for `refusals`
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -65,3 +68,10 @@ def fleet_of(tmp_path: Path) -> Iterator[Callable[[int], LocalFleet]]:
     yield start
     for fleet in fleets:
         fleet.stop()
+
+
+@pytest.fixture
+def fleet_without_agents(tmp_path):
+    """A local fleet with no agent yet, and a client of it."""
+    with LocalFleet(tmp_path / "fleet", 0) as local, Fleet(local.coordinator) as fleet:
+        yield local, fleet
