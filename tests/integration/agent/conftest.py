@@ -1,4 +1,4 @@
-"""Lets the tests of this folder import `agent_peers`, and the board that the unit tests play."""
+"""Lets the tests of this folder import their peers, and the board that the unit tests play."""
 
 import sys
 from pathlib import Path
