@@ -21,12 +21,12 @@ if TYPE_CHECKING:  # it loads what reads certificates, which a server without TL
 from services.hosting.audit import OK, REFUSED, Audit
 from services.hosting.errors import Forbidden
 from services.hosting.limits import Limiter, Limits
+from services.hosting.messages import bounded, each_message, only_message
 from services.hosting.roles import CHANGES, MAY_CALL
 from tinyfleet.errors import one_line
 from tinyfleet.security.bearer import AGENT, Bearer, bearer_of
 
 ANSWERED = "tinyfleet-answered"  # MUST match tinyfleet/client.py: the service said it, not gRPC
-MAX_REQUEST_BYTES = 1024 * 1024  # our choice: the largest of ours, a chunk, has a quarter of it
 LOOK_EVERY_S = 1.0
 _NAMES = "x509_subject_alternative_name"
 
@@ -93,26 +93,28 @@ class AccessControl(grpc.aio.ServerInterceptor):
         handler = await continuation(details)
         if handler is None:
             return None
-        kind = f"{_count(handler.request_streaming)}_{_count(handler.response_streaming)}"
-        method = getattr(handler, kind)
+        requests, responses = _count(handler.request_streaming), _count(handler.response_streaming)
+        method = getattr(handler, f"{requests}_{responses}")
         wrap = self._stream if inspect.isasyncgenfunction(method) else self._coroutine
-        return getattr(grpc, f"{kind}_rpc_method_handler")(
-            wrap(details.method, method),
-            request_deserializer=_bounded(handler.request_deserializer),
+        read = each_message if handler.request_streaming else only_message
+        # gRPC reads the one message before it asks the handler, but those of streams after that.
+        return getattr(grpc, f"stream_{responses}_rpc_method_handler")(
+            wrap(details.method, method, read),
+            request_deserializer=bounded(handler.request_deserializer),
             response_serializer=handler.response_serializer,
         )
 
-    def _coroutine(self, name: str, method: Any) -> Any:
-        async def call(request: Any, context: Any) -> Any:
+    def _coroutine(self, name: str, method: Any, read: Any) -> Any:
+        async def call(requests: Any, context: Any) -> Any:
             async with self._admitted(name, context):
-                return await method(_checked(request), context)
+                return await method(await read(requests), context)
 
         return call
 
-    def _stream(self, name: str, method: Any) -> Any:
-        async def call(request: Any, context: Any) -> Any:
+    def _stream(self, name: str, method: Any, read: Any) -> Any:
+        async def call(requests: Any, context: Any) -> Any:
             async with self._admitted(name, context):
-                async for response in method(_checked(request), context):
+                async for response in method(await read(requests), context):
                     yield response
 
         return call
@@ -178,32 +180,6 @@ def certificate_of(context: Any) -> bytes:
 
 def _revoked(bearer: Bearer) -> tuple[grpc.StatusCode, str]:
     return grpc.StatusCode.UNAUTHENTICATED, f"the certificate of {bearer} is revoked"
-
-
-class _TooLarge(NamedTuple):
-    """Stands for a message of so many bytes."""
-
-    size: int
-
-
-def _bounded(deserialize: Any) -> Any:
-    return lambda data: (
-        deserialize(data) if len(data) <= MAX_REQUEST_BYTES else _TooLarge(len(data))
-    )
-
-
-def _checked(request: Any) -> Any:
-    """The request, or the requests as they come; raises Forbidden for one that is too large."""
-    if hasattr(request, "__aiter__"):
-        return _each_checked(request)
-    if isinstance(request, _TooLarge):
-        raise Forbidden(f"a message has at most {MAX_REQUEST_BYTES} bytes, got {request.size}")
-    return request
-
-
-async def _each_checked(requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
-    async for request in requests:
-        yield _checked(request)
 
 
 @lru_cache(maxsize=4096)

@@ -44,6 +44,10 @@ class Forbidden(TinyFleetError):
     """Whoever calls may not do that; the message says who it is and what it wanted."""
 
 
+class TooLarge(Forbidden):
+    """A message has more bytes than one may have."""
+
+
 STATUS_OF: dict[type[TinyFleetError], grpc.StatusCode] = {
     InvalidInput: grpc.StatusCode.INVALID_ARGUMENT,
     NotFound: grpc.StatusCode.NOT_FOUND,
@@ -54,6 +58,7 @@ STATUS_OF: dict[type[TinyFleetError], grpc.StatusCode] = {
     DoesNotFit: grpc.StatusCode.FAILED_PRECONDITION,
     Diverged: grpc.StatusCode.FAILED_PRECONDITION,
     Forbidden: grpc.StatusCode.PERMISSION_DENIED,
+    TooLarge: grpc.StatusCode.RESOURCE_EXHAUSTED,
     Refused: grpc.StatusCode.FAILED_PRECONDITION,
     Unreachable: grpc.StatusCode.UNAVAILABLE,
 }

@@ -28,7 +28,7 @@ class RpcCounts(grpc.aio.ServerInterceptor):
             "grpc_server_handled_total", "RPCs that have ended.", *_LABELS, "grpc_code"
         )
         self._seconds = Histogram(
-            "grpc_server_handling_seconds", "Time of RPCs without streams.", SECONDS, *_LABELS
+            "grpc_server_handling_seconds", "Time of RPCs with one answer.", SECONDS, *_LABELS
         )
 
     def families(self) -> Iterator[Family]:
@@ -48,7 +48,7 @@ class RpcCounts(grpc.aio.ServerInterceptor):
         requests = "stream" if handler.request_streaming else "unary"
         responses = "stream" if handler.response_streaming else "unary"
         wrap = self._stream if handler.response_streaming else self._unary
-        timed = requests == responses == "unary"
+        timed = responses == "unary"
         behave = wrap(getattr(handler, f"{requests}_{responses}"), (service, method), timed)
         return getattr(grpc, f"{requests}_{responses}_rpc_method_handler")(
             behave,

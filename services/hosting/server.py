@@ -22,11 +22,12 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from services.hosting.access import AccessControl
+from services.hosting.access import AccessControl, note_refusal
 from services.hosting.audit import REFUSED, Audit
 from services.hosting.errors import Occupied, StorageFailed
 from services.hosting.handshakes import failed_handshakes
 from services.hosting.introduction import Introduction
+from services.hosting.messages import HARD_MAX_BYTES, cut_messages
 from services.hosting.rpc_counts import RpcCounts
 from services.hosting.settings import ServiceSettings
 from services.hosting.translation import ErrorTranslator
@@ -45,7 +46,6 @@ EXIT_CODES = (
     "Exit codes: 0 stopped, 2 a setting is wrong, 3 the address or the state folder is taken, "
     "or the disk is full."
 )
-MAX_MESSAGE_BYTES = 4 * 1024 * 1024
 
 log = logging.getLogger("hosting")
 
@@ -142,7 +142,7 @@ async def _guards(
     with contextlib.closing(Audit(settings.state / "audit.jsonl")) as audit:
         note = functools.partial(audit.note, "unknown", "handshake", REFUSED)
         control = AccessControl(audit, revocations)
-        with failed_handshakes(note):
+        with failed_handshakes(note), cut_messages(note_refusal):
             looking = asyncio.create_task(control.end_revoked())
             try:
                 yield [control]
@@ -159,7 +159,7 @@ async def _serving(
         interceptors=[counts, ErrorTranslator(), *guards, Introduction(service.bearer)],
         options=[
             ("grpc.so_reuseport", 0),
-            ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+            ("grpc.max_receive_message_length", HARD_MAX_BYTES),
             ("grpc.max_concurrent_streams", 4096),
             # The probes' pings more than double what an idle agent's heartbeats cost. Without them
             # windows do not grow: this one holds a chunk of a large model.

@@ -1,4 +1,8 @@
-"""Turns what handlers raise into what gRPC sends, by the table in `errors`."""
+"""Turns what handlers raise into what gRPC sends, by the table in `errors`.
+
+gRPC keeps a call that was aborted, with all that its frames hold, until Python collects garbage. So
+it is aborted after the error is gone, whose traceback has the request.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +43,8 @@ def _translated_unary(method: Any) -> Any:
         except grpc.aio.AbortError:
             raise
         except Exception as error:  # noqa: BLE001 - the table decides, the rest is logged
-            await _end(context, error)
+            status, text = _ending(error)
+        return await _end(context, status, text)
 
     return call
 
@@ -49,20 +54,25 @@ def _translated_stream(method: Any) -> Any:
         try:
             async for response in method(request, context):
                 yield response
+            return
         except grpc.aio.AbortError:
             raise
         except Exception as error:  # noqa: BLE001 - the table decides, the rest is logged
-            await _end(context, error)
+            status, text = _ending(error)
+        await _end(context, status, text)
 
     return call
 
 
-async def _end(context: Any, error: Exception) -> None:
-    """End a call with the error's status; one whose caller is gone is cancelled: nobody listens."""
+def _ending(error: Exception) -> tuple[grpc.StatusCode, str]:
+    """How the call ends; one whose caller is gone is cancelled: nobody listens."""
+    if isinstance(error, grpc.aio.InternalError):
+        raise asyncio.CancelledError from None
+    return status_of(error)
+
+
+async def _end(context: Any, status: grpc.StatusCode, text: str) -> None:
     try:
-        if isinstance(error, grpc.aio.InternalError):
-            raise error
-        status, text = status_of(error)
         await context.abort(status, text, ((ANSWERED, "1"),))
     except grpc.aio.InternalError:
         raise asyncio.CancelledError from None

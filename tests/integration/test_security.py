@@ -3,27 +3,22 @@
 from __future__ import annotations
 
 import contextlib
-import json
-import os
 import socket
 import ssl
 import subprocess
 import sys
-import threading
 import time
-from types import SimpleNamespace
 
 import grpc
 import pytest
+from security_site import audited, ca, dial, kept_open, raw, refusal, site
 
-from tinyfleet.cli.local_fleet import LocalFleet
 from tinyfleet.cli.metrics_client import Metrics
 from tinyfleet.client import Fleet
 from tinyfleet.errors import InvalidInput, Refused
 from tinyfleet.run import make_run
 from tinyfleet.security.authority import Authority
-from tinyfleet.security.bearer import SERVICES, Bearer, internal_host
-from tinyfleet.security.channels import channel
+from tinyfleet.security.bearer import SERVICES, Bearer
 from tinyfleet.tasks import outline_task
 from tinyfleet.v1 import aggregator_pb2, coordinator_pb2, metrics_pb2
 from tinyfleet.v1.aggregator_pb2_grpc import AggregatorServiceStub
@@ -31,54 +26,7 @@ from tinyfleet.v1.coordinator_pb2_grpc import CoordinatorServiceStub
 from tinyfleet.v1.metrics_pb2_grpc import MetricsServiceStub
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="module")
-def site(tmp_path_factory):
-    """Three services over TLS, with certificates of two agents, an operator and a stranger."""
-    os.environ.pop("GRPC_VERBOSITY", None)  # what a test that hosts a service itself has chosen
-    folder = tmp_path_factory.mktemp("site")
-    with LocalFleet(folder, 0, secure=True) as fleet:
-        authority = Authority.open(folder / "tls" / "ca")
-        other = Authority.create(folder / "other", "another site")
-        for name in ("pi-1", "pi-2", "flood"):
-            authority.issue_folder(Bearer("agent", name), folder / name)
-        authority.issue_folder(Bearer("agent", "pi-1"), folder / "expired", days=-1)
-        other.issue_folder(Bearer("operator", "eve"), folder / "stranger")
-        yield SimpleNamespace(folder=folder, fleet=fleet, authority=authority)
-
-
-def audited(site, service, *words, since=0):
-    """Wait for a line of the service's audit log with these words in it."""
-    path = site.folder / "state" / service / "audit.jsonl"
-    deadline = time.monotonic() + 20
-    while time.monotonic() < deadline:
-        for line in path.read_text().splitlines()[since:]:
-            if all(word in line for word in words):
-                return json.loads(line)
-        time.sleep(0.05)
-    raise AssertionError(f"no line with {words} in {path.read_text()}")
-
-
-def dial(site, service, who):
-    address = getattr(site.fleet, service)
-    return channel(address, service, site.folder / who)
-
-
-def raw(site, service, credentials):
-    """A channel as a program of somebody else would open it."""
-    name = (("grpc.ssl_target_name_override", internal_host(service)),)
-    return grpc.secure_channel(getattr(site.fleet, service), credentials, options=name)
-
-
-def ca(site):
-    return (site.folder / "tls" / "ca" / "ca.pem").read_bytes()
-
-
-def refusal(call):
-    with pytest.raises(grpc.RpcError) as refused:
-        call()
-    return refused.value.code(), refused.value.details()
+__all__ = ["site"]  # the fixture
 
 
 def list_runs(opened):
@@ -171,19 +119,6 @@ def attend(site, who, name):
         yield CoordinatorServiceStub(opened).Attend(said)
 
 
-@contextlib.contextmanager
-def kept_open():
-    """Gives a function that makes a stream of one message, which does not end before this does."""
-    over = threading.Event()
-
-    def stream(message):
-        yield message
-        over.wait(60)
-
-    yield stream
-    over.set()
-
-
 def test_an_agent_attends_only_as_itself(site):
     with attend(site, "pi-1", "pi-2") as call:
         code, text = refusal(lambda: next(call))
@@ -267,16 +202,6 @@ def test_an_agent_reports_only_what_it_measured(site):
     assert code is grpc.StatusCode.PERMISSION_DENIED
     assert text.startswith("agent pi-1 may not report as 'pi-2'")
     audited(site, "metrics", "agent pi-1", "may not report as 'pi-2'")
-
-
-def test_an_oversized_message(site):
-    sample = metrics_pb2.Sample(source="pi-1", name="x" * 1_500_000)
-    request = metrics_pb2.ReportRequest(request_id="big", samples=[sample])
-    with dial(site, "metrics", "pi-1") as opened:
-        code, text = refusal(lambda: MetricsServiceStub(opened).Report(request, timeout=10))
-    assert code is grpc.StatusCode.PERMISSION_DENIED
-    assert text.startswith("a message has at most 1048576 bytes, got 15000")
-    audited(site, "metrics", "agent pi-1", "a message has at most")
 
 
 def test_a_flood_of_streams(site):
