@@ -18,6 +18,7 @@ from typing import Any, Protocol
 import grpc
 
 from edge_agents.channel import Lost, lost_calls, open_channel
+from edge_agents.diagnosis import Diagnosis, probing_process
 from edge_agents.reconnect import Backoff, Clock, Reachability
 from tinyfleet.errors import InvalidInput, TinyFleetError
 from tinyfleet.readings import Reading
@@ -101,6 +102,7 @@ class Attendance:
         self._clock = clock or Clock()
         self._backoff = Backoff(patience.ceiling_s, self._clock)
         self._reachability = Reachability("coordinator", log, self._clock)
+        self._diagnosis = Diagnosis(probing_process(address, tls))
         self._refusals = 0
         self._streams = 0
         self._call: Any = None
@@ -119,7 +121,7 @@ class Attendance:
                 reason = "the coordinator ended the stream"
             except Lost as lost:
                 self._refuse_to_go_on(lost)
-                reason = str(lost)
+                reason = await self._diagnosis.of(str(lost))
             self._reachability.lost(self._address, reason)
             if 0.0 < self._give_up_s <= self._reachability.missing_s:
                 raise GaveUp(
@@ -158,6 +160,7 @@ class Attendance:
             self._call = call
             stack.callback(self._hang_up)
             self._backoff.reset()
+            self._diagnosis.reset()
             self._refusals = 0
             self._streams += 1
             self._reachability.reached(self._address)

@@ -24,7 +24,7 @@ from tinyfleet.errors import InvalidInput, Refused, TinyFleetError, Unreachable
 from tinyfleet.model.spec import MAX_PARAMETERS, parameters_sha256
 from tinyfleet.run import RunSpec
 from tinyfleet.security.channels import channel
-from tinyfleet.security.handshakes import explained
+from tinyfleet.security.handshakes import diagnosed
 from tinyfleet.v1 import (
     aggregator_pb2,
     aggregator_pb2_grpc,
@@ -113,7 +113,7 @@ class Fleet:
             for response in self._coordinator.WatchRun(request):
                 yield response.run
         except grpc.RpcError as error:
-            raise _translated(error, "coordinator", self._address) from None
+            raise _translated(error, "coordinator", self._address, self._tls) from None
 
     def fetch_checkpoint(self, run_id: str, version: int | None = None) -> Checkpoint:
         """The model of a run, the latest one unless `version` names another, checked."""
@@ -125,7 +125,7 @@ class Fleet:
             try:
                 found, data = _joined(stub.FetchModel(request, timeout=10 * self._timeout_s))
             except grpc.RpcError as error:
-                raise _translated(error, "aggregator", run.aggregator) from None
+                raise _translated(error, "aggregator", run.aggregator, self._tls) from None
         parameters = parameters_from_bytes(data, spec.model.parameter_count)
         latest = version is None and run.status in ENDED and run.parameters_sha256
         if latest and parameters_sha256(parameters) != run.parameters_sha256:
@@ -136,7 +136,7 @@ class Fleet:
         try:
             return method(request, timeout=self._timeout_s)
         except grpc.RpcError as error:
-            raise _translated(error, "coordinator", self._address) from None
+            raise _translated(error, "coordinator", self._address, self._tls) from None
 
 
 def _joined(chunks: Iterator[aggregator_pb2.FetchModelResponse]) -> tuple[int, bytes]:
@@ -154,11 +154,13 @@ def was_answered(error: grpc.RpcError) -> bool:
     return any(entry.key == ANSWERED for entry in error.trailing_metadata() or ())
 
 
-def _translated(error: grpc.RpcError, service: str, address: str) -> TinyFleetError:
+def _translated(
+    error: grpc.RpcError, service: str, address: str, tls: Path | None
+) -> TinyFleetError:
     status, details = error.code(), error.details()
     absent = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
     if status in absent and not was_answered(error):
-        if (cause := explained(details or "")) is not None:
+        if (cause := diagnosed(details or "", address, tls)) is not None:
             return Refused(f"{service} at {address}: {cause}")
         return Unreachable(
             f"no {service} answers at {address}: start it with 'tinyfleet-{service}', "

@@ -14,7 +14,7 @@ from tinyfleet.cli.fleet_options import tls_option
 from tinyfleet.config import check_address
 from tinyfleet.errors import Refused, Unreachable
 from tinyfleet.security.channels import channel
-from tinyfleet.security.handshakes import explained
+from tinyfleet.security.handshakes import diagnosed
 
 DEFAULTS = {
     "coordinator": "127.0.0.1:7310",
@@ -67,7 +67,7 @@ def _status(service: str, address: str, tls: Path | None, timeout_s: float) -> s
             answer = stub.Check(health_pb2.HealthCheckRequest(), timeout=timeout_s)
         except grpc.RpcError as error:
             details = error.details() or ""
-            reason = explained(details) or details
+            reason = diagnosed(details, address, tls) or details
             raise Unreachable(f"no health from {address}: {reason}") from None
     name: str = health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status)
     return name.lower().replace("_", " ")

@@ -12,7 +12,7 @@ import grpc
 from tinyfleet.client import was_answered
 from tinyfleet.errors import InvalidInput, Refused, TinyFleetError, Unreachable
 from tinyfleet.security.channels import channel
-from tinyfleet.security.handshakes import explained
+from tinyfleet.security.handshakes import diagnosed
 from tinyfleet.v1 import metrics_pb2, metrics_pb2_grpc
 
 QUESTION_TIMEOUT_S = 60.0
@@ -36,6 +36,7 @@ class Metrics:
     def __init__(self, address: str, tls: Path | None = None) -> None:
         """tls: folder of the operator's certificate."""
         self._address = address
+        self._tls = tls
         self._channel = channel(address, "metrics", tls, _OPTIONS)
         self._stub = metrics_pb2_grpc.MetricsServiceStub(self._channel)
 
@@ -94,8 +95,10 @@ class Metrics:
             raise self._translated(error) from None
 
     def _translated(self, error: grpc.RpcError) -> TinyFleetError:
-        if (cause := explained(error.details() or "")) is not None and not was_answered(error):
-            return Refused(f"metrics service at {self._address}: {cause}")
+        if not was_answered(error):
+            cause = diagnosed(error.details() or "", self._address, self._tls)
+            if cause is not None:
+                return Refused(f"metrics service at {self._address}: {cause}")
         match error.code():
             case grpc.StatusCode.UNAVAILABLE if not was_answered(error):
                 return Unreachable(

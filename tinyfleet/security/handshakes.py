@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+# All that gRPC tells of a peer that closes: `diagnosed` finds out more.
+HUNG_UP = "it hung up: with --tls, it refuses our certificate; without, it wants TLS: give --tls"
+
 # In order: the first whose words are all there counts. The words are BoringSSL's and gRPC's.
 _CAUSES: tuple[tuple[tuple[str, ...], str], ...] = (
     (
@@ -26,7 +31,7 @@ _CAUSES: tuple[tuple[tuple[str, ...], str], ...] = (
     ),
     (
         ("failed to connect", "Socket closed"),
-        "it hung up: with --tls, it refuses our certificate; without, it wants TLS: give --tls",
+        HUNG_UP,
     ),
 )
 
@@ -37,3 +42,16 @@ def explained(details: str) -> str | None:
         if all(word in details for word in words):
             return cause
     return None
+
+
+def diagnosed(details: str, address: str, tls: Path | None) -> str | None:
+    """The same, and for a peer that hung up what a look at `address` tells, in 4 s at most.
+
+    tls: the folder that was used.
+    """
+    cause = explained(details)
+    if cause != HUNG_UP:
+        return cause
+    from tinyfleet.security.probing import probed  # 4 MB of OpenSSL, for whoever fails
+
+    return probed(address, tls) or cause

@@ -19,7 +19,7 @@ from tinyfleet.security.authority import new_key, write_folder
 from tinyfleet.security.bearer import internal_host
 from tinyfleet.security.channels import channel
 from tinyfleet.security.folder import KEY
-from tinyfleet.security.handshakes import explained
+from tinyfleet.security.handshakes import HUNG_UP, diagnosed, explained
 from tinyfleet.security.requests import make_request
 from tinyfleet.security.tokens import read_token
 from tinyfleet.v1 import enrolment_pb2, enrolment_pb2_grpc
@@ -45,7 +45,7 @@ def join(enrol: str, token: str, name: str, folder: Path) -> str:
         try:
             answer = enrolment_pb2_grpc.EnrolmentServiceStub(opened).Enrol(request, timeout=CALL_S)
         except grpc.RpcError as error:
-            raise _translated(error, enrol) from None
+            raise _not_enrolled(error, enrol) from None
     write_folder(folder, key, answer.certificate, answer.ca)
     return str(answer.name)
 
@@ -58,7 +58,7 @@ def renew(coordinator: str, folder: Path) -> None:
         try:
             answer = enrolment_pb2_grpc.RenewalServiceStub(opened).Renew(request, timeout=CALL_S)
         except grpc.RpcError as error:
-            raise _translated(error, coordinator) from None
+            raise _translated(error, coordinator, folder) from None
     write_folder(folder, key, answer.certificate, answer.ca)
 
 
@@ -81,9 +81,18 @@ def _pem(der: bytes) -> bytes:
         raise InvalidInput("the token is damaged: copy all of it") from None
 
 
-def _translated(error: grpc.RpcError, address: str) -> TinyFleetError:
+def _not_enrolled(error: grpc.RpcError, address: str) -> TinyFleetError:
+    if explained(error.details() or "") == HUNG_UP:
+        return Refused(
+            f"whoever is at {address} asks for a certificate already: name with --enrol where the "
+            "coordinator takes tokens (its --enrol-listen)"
+        )
+    return _translated(error, address, None)
+
+
+def _translated(error: grpc.RpcError, address: str, tls: Path | None) -> TinyFleetError:
     details = error.details() or ""
-    if (cause := explained(details)) is not None:
+    if (cause := diagnosed(details, address, tls)) is not None:
         return Refused(f"coordinator at {address}: {cause}")
     if error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
         return Unreachable(

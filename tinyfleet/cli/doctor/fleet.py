@@ -17,7 +17,7 @@ from tinyfleet.client import Fleet
 from tinyfleet.errors import InvalidInput, TinyFleetError, one_line
 from tinyfleet.introduced import SERVICE_METADATA, TIME_METADATA, VERSION_METADATA
 from tinyfleet.security.channels import channel
-from tinyfleet.security.handshakes import explained
+from tinyfleet.security.handshakes import diagnosed
 from tinyfleet.v1 import coordinator_pb2
 
 HERE = "127.0.0.1"
@@ -72,7 +72,7 @@ def ask(name: str, address: str, tls: Path | None = None) -> Answer:
         try:
             status, call = check.with_call(b"", timeout=CALL_S)
         except grpc.RpcError as error:
-            raise NoAnswer(_why(address, error)) from None
+            raise NoAnswer(_why(address, tls, error)) from None
         metadata = {str(key): str(value) for key, value in call.trailing_metadata() or ()}
         return Answer(status == _SERVING, asked_s, time.time(), metadata)
 
@@ -166,14 +166,14 @@ def _some(names: list[str]) -> str:
     return shown if len(names) <= 3 else f"{shown} and {len(names) - 3} more"
 
 
-def _why(address: str, error: grpc.RpcError) -> str:
+def _why(address: str, tls: Path | None, error: grpc.RpcError) -> str:
     """What to call it when a health check fails: nobody there, somebody else, or it hangs."""
     code, details = error.code(), one_line((error.details() or "").strip())
     if code is grpc.StatusCode.UNIMPLEMENTED:
         return "another program answers"
     if code is grpc.StatusCode.DEADLINE_EXCEEDED:
         return "no answer in time"
-    if cause := explained(error.details() or ""):
+    if cause := diagnosed(error.details() or "", address, tls):
         return f"no connection ({cause})"
     if code is not grpc.StatusCode.UNAVAILABLE:
         return f"refused ({code.name.lower()}: {details})"
