@@ -121,7 +121,7 @@ class Agent:
             yield from tell()
 
     def _families(self) -> Iterable[Family]:
-        yield from process_families("agent")
+        yield from process_families("agent", self._settings.tls)
         yield from families_of(self.readings())
 
     @contextlib.contextmanager

@@ -156,7 +156,12 @@ async def _serving(
 ) -> AsyncIterator[str]:
     counts = RpcCounts()
     server = grpc.aio.server(
-        interceptors=[counts, ErrorTranslator(), *guards, Introduction(service.bearer)],
+        interceptors=[
+            counts,
+            ErrorTranslator(),
+            *guards,
+            Introduction(service.bearer, settings.tls),
+        ],
         options=[
             ("grpc.so_reuseport", 0),
             ("grpc.max_receive_message_length", HARD_MAX_BYTES),
@@ -181,7 +186,9 @@ async def _serving(
     await set_health.set(True)
     service.report_health(set_health)
     try:
-        async with answering_scrapes(settings.prometheus, lambda: _families(service, counts)):
+        async with answering_scrapes(
+            settings.prometheus, lambda: _families(settings, service, counts)
+        ):
             yield address
     finally:
         await status.enter_graceful_shutdown()
@@ -189,8 +196,8 @@ async def _serving(
         await server.stop(settings.drain_s)
 
 
-def _families(service: Service, counts: RpcCounts) -> Iterable[Family]:
-    yield from process_families(service.bearer)
+def _families(settings: ServiceSettings, service: Service, counts: RpcCounts) -> Iterable[Family]:
+    yield from process_families(service.bearer, settings.tls)
     yield from families_of(service.readings())
     yield from counts.families()
 

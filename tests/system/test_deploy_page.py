@@ -22,6 +22,7 @@ SITE = "10.0.0.2"  # on the page: the machine with the services
 CALL_LIMIT_S = 90
 INSTALL_LIMIT_S = 400
 PIS = ("pi-1", "pi-2")
+MONTHLY = "### Once a month"
 
 pytestmark = [
     pytest.mark.slow,
@@ -120,7 +121,7 @@ def test_the_page_leads_from_empty_machines_to_a_fleet_over_tls(machine):
     site = machine("site")
     commands = {
         heading: [block.replace(SITE, site.address) for block in blocks_of(page, heading)]
-        for heading in ("### The machine with the services", "### Each Pi", "### Train")
+        for heading in ("### The machine with the services", "### Each Pi", "### Train", MONTHLY)
     }
     *make_site, ask_for_tokens = commands["### The machine with the services"]
     for block in make_site:
@@ -133,6 +134,8 @@ def test_the_page_leads_from_empty_machines_to_a_fleet_over_tls(machine):
     said = site.run(train)
     assert "finished, 200 of 200 rounds" in said
 
+    (renew,) = commands[MONTHLY]
+    site.run(renew)
     agents = json.loads(site.run("operator agents --json"))["agents"]
     assert {one["name"] for one in agents if one["attached"]} == set(PIS)
     log = site.run("cat /var/lib/tinyfleet/coordinator/audit.jsonl")

@@ -27,7 +27,7 @@ ROUNDS = 60
 def local(tmp_path, monkeypatch):
     for process in PROCESSES:
         monkeypatch.setenv(f"TINYFLEET_{process.upper()}_PROMETHEUS", "0")
-    with LocalFleet(tmp_path / "fleet", 2, boards=["emulated://host"]) as local:
+    with LocalFleet(tmp_path / "fleet", 2, boards=["emulated://host"], secure=True) as local:
         yield local
 
 
@@ -67,7 +67,7 @@ def found(process, families):
 def test_every_process_tells_what_the_page_says(local):
     run = make_run(make_task("sine", {}, None), "reptile", ROUNDS, 3, "mlp_32", {})
     slots = run.make_strategy().agents_per_round
-    with Fleet(local.coordinator) as fleet:
+    with Fleet(local.coordinator, tls=local.tls) as fleet:
         local.wait_for_agents(fleet)
         run_id = fleet.create_run(run).run_id
         while fleet.get_run(run_id).status != coordinator_pb2.RUN_STATUS_FINISHED:

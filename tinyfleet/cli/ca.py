@@ -7,12 +7,13 @@ from typing import Any
 
 import click
 
-from tinyfleet.cli.console import examples, json_option, print_json
+from tinyfleet.cli.console import examples, json_option, print_json, print_table
 from tinyfleet.errors import InvalidInput
 from tinyfleet.files import write_whole
 from tinyfleet.security.authority import DAYS, Authority
 from tinyfleet.security.bearer import AGENT, ROLES, checked_bearer
 from tinyfleet.security.folder import CA, REVOKED
+from tinyfleet.security.renewing import renew_folder
 from tinyfleet.security.tokens import Tokens, token_text
 
 _ca_option = click.option(
@@ -86,6 +87,46 @@ def issue(
     certificate = Authority.open(folder).issue_folder(bearer, out, host, days)
     entry = {"bearer": str(bearer), "folder": str(out), "not_after": _date(certificate)}
     _say({**entry, "serial": f"{certificate.serial_number:x}"}, as_json)
+
+
+@command.command(
+    "renew",
+    epilog=examples(
+        "tinyfleet ca renew tls/coordinator tls/aggregator tls/metrics ~/.tinyfleet/tls",
+    ),
+)
+@click.argument(
+    "folders",
+    nargs=-1,
+    required=True,
+    type=click.Path(path_type=Path, file_okay=False, exists=True),
+    metavar="FOLDER...",
+)
+@click.option(
+    "--days", type=click.FloatRange(0, 3650, min_open=True), default=DAYS, help="Valid so long."
+)
+@_ca_option
+@json_option
+def renew(folders: tuple[Path, ...], days: float, folder: Path, as_json: bool) -> None:
+    """Replace certificates and keys by new ones of the same bearers, where they are.
+
+    Services that run use the new one with the next connection. Agents renew theirs themselves.
+    """
+    authority, entries = Authority.open(folder), []
+    for one in folders:
+        bearer, certificate = renew_folder(authority, one, days)
+        entries.append(
+            {
+                "bearer": str(bearer),
+                "folder": str(one),
+                "not_after": _date(certificate),
+                "serial": f"{certificate.serial_number:x}",
+            }
+        )
+    if as_json:
+        print_json({"renewed": entries})
+    else:
+        print_table(("bearer", "folder", "not after"), [list(e.values())[:3] for e in entries])
 
 
 @command.command(

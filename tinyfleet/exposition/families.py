@@ -6,12 +6,16 @@ import platform
 import time
 from collections.abc import Iterable, Iterator
 from numbers import Real
+from pathlib import Path
 
 import tinyfleet
 from tinyfleet.exposition.catalogue import FAMILIES, LEVEL, MEASURES
 from tinyfleet.exposition.text import Family, Sample
 from tinyfleet.process import cpu_seconds, resident_bytes, uptime_seconds
 from tinyfleet.readings import Reading
+from tinyfleet.security.folder import expiry
+
+_CERTIFICATE = "When its certificate ends, since 1970; with TLS only."
 
 
 def families_of(readings: Iterable[Reading]) -> Iterator[Family]:
@@ -32,11 +36,12 @@ def families_of(readings: Iterable[Reading]) -> Iterator[Family]:
         yield Family(name, *FAMILIES[name], samples)
 
 
-def process_families(process: str) -> Iterator[Family]:
+def process_families(process: str, tls: Path | None = None) -> Iterator[Family]:
     """Who the process is, and what it takes; what the system does not tell is left out.
 
-    process: "coordinator", "aggregator", "metrics" or "agent". The names that do not begin with
-    tinyfleet are those that every client library of Prometheus has.
+    process: "coordinator", "aggregator", "metrics" or "agent". The names that do not
+    begin with tinyfleet are those that every client library of Prometheus has. tls: the folder of
+    its certificate, if it has one.
     """
     version = {"version": tinyfleet.__version__, "python": platform.python_version()}
     about = "Which process this is, and its version; always 1."
@@ -50,5 +55,6 @@ def process_families(process: str) -> Iterator[Family]:
         ("process_start_time_seconds", "gauge", "When it started, since 1970.", started),
         ("process_cpu_seconds_total", "counter", "Processor time, user and system.", cpu_seconds()),
         ("process_resident_memory_bytes", "gauge", "Memory in use.", resident_bytes()),
+        ("tinyfleet_certificate_end_time_seconds", "gauge", _CERTIFICATE, expiry(tls)),
     ):
         yield Family(name, kind, what, [] if value is None else [Sample(value)])

@@ -7,6 +7,7 @@ RFC 5280. Needs the extra [tls].
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import json
 import os
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
@@ -122,6 +124,18 @@ class Authority:
         write_folder(out, key, pem(certificate), self.trusted)
         return certificate
 
+    def check_issued(self, certificate: x509.Certificate) -> None:
+        """Raise InvalidInput, what is wrong with it, unless the site trusts the certificate."""
+        if certificate.serial_number in self._revoked():
+            raise InvalidInput("is revoked: issue a new one")
+        for trusted in x509.load_pem_x509_certificates(self.trusted):
+            with contextlib.suppress(ValueError, TypeError, InvalidSignature):
+                certificate.verify_directly_issued_by(trusted)
+                return
+        raise InvalidInput(
+            f"is not from the authority in {self.folder}: name another --ca, or issue a new one"
+        )
+
     def revoke(self, who: str) -> list[str]:
         """Revoke the certificates of a name, or the one of a serial number; gives their serials.
 
@@ -222,11 +236,18 @@ def pem(certificate: x509.Certificate) -> bytes:
 
 
 def write_folder(out: Path, key: Key, certificate: bytes, ca: bytes) -> None:
-    """The files that `tinyfleet.security.folder` reads; the key is for its owner alone."""
+    """The files that `tinyfleet.security.folder` reads; the key is for its owner alone.
+
+    Written by root, they belong to whom the folder belongs to.
+    """
     with _named_folder(out):
         write_whole(out / KEY, key_pem(key), mode=0o600)
         write_whole(out / CERTIFICATE, certificate)
         write_whole(out / CA, ca)
+        owner = out.stat()
+        if os.geteuid() == 0 and owner.st_uid != 0:
+            for name in (KEY, CERTIFICATE, CA):
+                os.chown(out / name, owner.st_uid, owner.st_gid)
 
 
 def _own_certificate(key: Key, site: str, days: int) -> x509.Certificate:

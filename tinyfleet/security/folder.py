@@ -93,6 +93,14 @@ class TlsFolder:
         return data
 
 
+def expiry(tls: Path | None) -> int | None:
+    """When the certificate in the folder ends, seconds since 1970; None when that is unknown."""
+    try:
+        return None if tls is None else validity((tls / CERTIFICATE).read_bytes())[1]
+    except (OSError, InvalidInput):
+        return None
+
+
 def validity(pem: bytes) -> tuple[int, int]:
     """When the first certificate of `pem` begins and ends, in seconds since 1970.
 

@@ -20,7 +20,12 @@ from tinyfleet.cli.doctor import fleet, machine
 from tinyfleet.cli.doctor.certificates import look_at_certificate
 from tinyfleet.cli.doctor.finding import Level
 from tinyfleet.cli.doctor.fleet import NOBODY, Answer, NoAnswer, ask, look_at_clock
-from tinyfleet.introduced import SERVICE_METADATA, TIME_METADATA, VERSION_METADATA
+from tinyfleet.introduced import (
+    CERTIFICATE_METADATA,
+    SERVICE_METADATA,
+    TIME_METADATA,
+    VERSION_METADATA,
+)
 from tinyfleet.security.site import issue_site
 from tinyfleet.v1 import coordinator_pb2
 
@@ -33,13 +38,16 @@ class FakeService:
     def __init__(self, name):
         self.status, self.name, self.version, self.ahead_s = SERVING, name, __version__, 0.0
         self.agents, self.runs = [], []
+        self.certificate_days = 60.0
 
     def check(self, request, context):
+        there_s = time.time() + self.ahead_s
         context.set_trailing_metadata(
             (
                 (SERVICE_METADATA, self.name),
                 (VERSION_METADATA, self.version),
-                (TIME_METADATA, str(time.time() + self.ahead_s)),
+                (TIME_METADATA, str(there_s)),
+                (CERTIFICATE_METADATA, str(there_s + 86_400 * self.certificate_days)),
             )
         )
         return self.status
@@ -170,6 +178,14 @@ def test_an_agent_without_work_is_noted(doctor, coordinator):
     ]
     _, findings = doctor()
     assert "pi-1 gets no work: 900 bytes" in about(findings, "agents", "note")[0]
+
+
+def test_a_service_whose_certificate_ends_soon_is_named(doctor, coordinator):
+    coordinator.certificate_days = 9.2
+    code, findings = doctor()
+    assert code == 0
+    (said,) = about(findings, "coordinator", "note")
+    assert "its certificate ends in 9 days -> tinyfleet ca renew FOLDER" in said
 
 
 @pytest.fixture(scope="module")

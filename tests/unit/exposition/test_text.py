@@ -86,3 +86,4 @@ def test_a_process_tells_who_it_is_and_what_it_takes():
     assert 2**20 < values["process_resident_memory_bytes"] < 2**36
     assert 0 < values["tinyfleet_uptime_seconds"] < 86_400
     assert values["process_cpu_seconds_total"] > 0
+    assert "tinyfleet_certificate_end_time_seconds" not in values

@@ -24,5 +24,9 @@ def look_at_certificate(folder: Path, now: float | None = None) -> Finding:
     days = (material.expires_s - now) / DAY_S
     message = f"that in {folder} is valid for {days:,.0f} more days"
     if days < SOON_DAYS:
-        return note("certificate", message, "renew it in time: docs/security.md")
+        return note(
+            "certificate",
+            message,
+            "tinyfleet ca renew FOLDER; an agent's renews itself: docs/security.md",
+        )
     return ok("certificate", message)

@@ -12,10 +12,16 @@ from typing import Any
 import grpc
 
 from tinyfleet import __version__
+from tinyfleet.cli.doctor.certificates import DAY_S, SOON_DAYS
 from tinyfleet.cli.doctor.finding import Finding, note, ok, problem
 from tinyfleet.client import Fleet
 from tinyfleet.errors import InvalidInput, TinyFleetError, one_line
-from tinyfleet.introduced import SERVICE_METADATA, TIME_METADATA, VERSION_METADATA
+from tinyfleet.introduced import (
+    CERTIFICATE_METADATA,
+    SERVICE_METADATA,
+    TIME_METADATA,
+    VERSION_METADATA,
+)
 from tinyfleet.security.channels import channel
 from tinyfleet.security.handshakes import diagnosed
 from tinyfleet.v1 import coordinator_pb2
@@ -55,6 +61,15 @@ class Answer:
         except (KeyError, ValueError):
             return None
         return there - min(max(there, self.asked_s), self.answered_s)
+
+    @property
+    def certificate_days(self) -> float | None:
+        """For how long its certificate is still good, by its own clock; None: not said."""
+        try:
+            there = float(self.metadata[TIME_METADATA])
+            return (float(self.metadata[CERTIFICATE_METADATA]) - there) / DAY_S
+        except (KeyError, ValueError):
+            return None
 
 
 class NoAnswer(Exception):
@@ -98,6 +113,10 @@ def _judged(name: str, address: str, answer: Answer) -> Finding:
     if not answer.serving:
         message = f"{address} answers, and cannot do its work"
         return problem(name, message, "look at its log: its disk is full or broken, most often")
+    days = answer.certificate_days
+    if days is not None and days < SOON_DAYS:
+        message = f"{address} serves, and its certificate ends in {days:,.0f} days"
+        return note(name, message, "tinyfleet ca renew FOLDER: docs/security.md")
     if answer.version != __version__:
         version = answer.version or "an unknown version"
         message = f"{address} has {version}, this command {__version__}"
