@@ -18,6 +18,7 @@ import numpy as np
 from tinyfleet.errors import InvalidInput
 from tinyfleet.files import write_whole
 from tinyfleet.model.document import model_from_document, model_to_document
+from tinyfleet.model.extractor import extractor_from_document, extractor_to_document
 from tinyfleet.model.spec import MAX_PARAMETERS, Parameters, parameters_sha256
 from tinyfleet.run import RunSpec
 from tinyfleet.strategies.base import MAX_MEMORY_VECTORS, Memory
@@ -131,7 +132,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
 
 def run_to_document(run: RunSpec) -> dict[str, Any]:
     """The run as plain JSON values; `run_from_document` reads it back to an equal run."""
-    return {
+    document = {
         "model": model_to_document(run.model),
         "task": run.task,
         "task_options": dict(run.task_options),
@@ -140,11 +141,15 @@ def run_to_document(run: RunSpec) -> dict[str, Any]:
         "rounds": run.rounds,
         "seed": run.seed,
     }
+    if run.extractor is not None:
+        document["extractor"] = extractor_to_document(run.extractor)
+    return document
 
 
 def run_from_document(document: Any) -> RunSpec:
     """The run a document describes; unknown or missing keys are refused."""
-    _check_keys("run", document, _RUN_KEYS)
+    extracts = isinstance(document, dict) and "extractor" in document
+    _check_keys("run", document, _RUN_KEYS | ({"extractor"} if extracts else set()))
     for key in ("model", "task_options", "strategy_options"):
         if not isinstance(document[key], dict):
             raise InvalidInput(f"a run's {key} must be an object")
@@ -156,6 +161,7 @@ def run_from_document(document: Any) -> RunSpec:
         seed=_whole("seed", document["seed"]),
         task_options=document["task_options"],
         strategy_options=document["strategy_options"],
+        extractor=extractor_from_document(document["extractor"]) if extracts else None,
     )
 
 

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from math import prod
+from typing import Any, NamedTuple
 
 from tinyfleet.errors import InvalidInput
 from tinyfleet.learner.protocol import Samples
 from tinyfleet.model.builtin import builtin_model
+from tinyfleet.model.extractor import Extractor
 from tinyfleet.model.initialization import initial_parameters
 from tinyfleet.model.layers import Shape
 from tinyfleet.model.spec import ModelSpec, Parameters
@@ -23,6 +25,25 @@ from tinyfleet.strategies.base import MAX_ROUNDS, options_of
 from tinyfleet.tasks.base import Task, TaskOutline
 
 MAX_SEED = 2**63 - 1
+HEAD = "linear"
+"""Our choice: the model behind an extractor where none is named."""
+
+
+class SampleShape(NamedTuple):
+    """What samples are: `(height, width, channels)` in, `outputs` values out; for which loss."""
+
+    input_shape: Shape
+    outputs: int
+    loss: str
+
+    @property
+    def inputs(self) -> int:
+        """Values of one input."""
+        return prod(self.input_shape)
+
+    def __str__(self) -> str:
+        sides = "x".join(map(str, self.input_shape))
+        return f"input {sides}, {self.outputs} outputs, loss {self.loss}"
 
 
 @dataclass(frozen=True)
@@ -30,7 +51,8 @@ class RunSpec:
     """Everything that determines a run's result, apart from data that agents bring themselves.
 
     task and its options name the distribution of problems; strategy and its options the
-    algorithm. rounds: 1 to 100,000,000. seed: 0 to 2**63 - 1.
+    algorithm. rounds: 1 to 100,000,000. seed: 0 to 2**63 - 1. extractor: what turns the task's
+    samples into those of the model, if anything does; it stays as it is.
     """
 
     model: ModelSpec
@@ -40,13 +62,27 @@ class RunSpec:
     seed: int
     task_options: Mapping[str, Any] = field(default_factory=dict)
     strategy_options: Mapping[str, Any] = field(default_factory=dict)
+    extractor: Extractor | None = None
 
     def __post_init__(self) -> None:
         if not 1 <= self.rounds <= MAX_ROUNDS:
             raise InvalidInput(f"rounds must be 1 to {MAX_ROUNDS}, got {self.rounds}")
         if not 0 <= self.seed <= MAX_SEED:
             raise InvalidInput(f"seed must be 0 to {MAX_SEED}, got {self.seed}")
+        if self.extractor is not None and self.extractor.output_shape != self.model.input_shape:
+            features = self.extractor.features
+            raise InvalidInput(
+                f"model '{self.model.name}' does not take the extractor's {features} features: "
+                f"its input must be 1x1x{features}"
+            )
         self.make_strategy()
+
+    @property
+    def sample_shape(self) -> SampleShape:
+        """What the task's samples must be: the model's, or those in front of the extractor."""
+        model, extractor = self.model, self.extractor
+        shape = model.input_shape if extractor is None else extractor.input_shape
+        return SampleShape(shape, model.outputs, model.loss)
 
     def make_strategy(self) -> Strategy:
         """The strategy object this run asks for."""
@@ -70,34 +106,40 @@ def make_run(
     seed: int,
     model: ModelSpec | str | None = None,
     strategy_options: Mapping[str, Any] | None = None,
+    extractor: Extractor | None = None,
 ) -> RunSpec:
     """A complete run: the task's recommended options where the caller sets none.
 
-    model: a spec, the name of a built-in model, or None for the task's default.
+    model: a spec, the name of a built-in model, or None for the task's default; behind an
+    extractor the default is one dense layer.
     """
     known = options_of(find_strategy(strategy))
     options = {name: entry.default for name, entry in known.items()}
     options |= task.recommended.get(strategy, {})
     options |= strategy_options or {}
-    spec = model if isinstance(model, ModelSpec) else fitting_model(task, model)
-    check_fits(task, spec)
-    return RunSpec(spec, task.name, strategy, rounds, seed, dict(task.options), options)
+    spec = model if isinstance(model, ModelSpec) else fitting_model(task, model, extractor)
+    run = RunSpec(spec, task.name, strategy, rounds, seed, dict(task.options), options, extractor)
+    check_fits(task, run)
+    return run
 
 
-def fitting_model(task: TaskOutline, name: str | None = None) -> ModelSpec:
-    """The built-in model `name`, or the task's default one, in the shape the task needs."""
-    return builtin_model(name or task.default_model, task.input_shape, task.outputs, task.loss)
+def fitting_model(
+    task: TaskOutline, name: str | None = None, extractor: Extractor | None = None
+) -> ModelSpec:
+    """The built-in model `name`, or the task's default one, in the shape the task needs.
+
+    With an extractor, in the shape that its features need.
+    """
+    if extractor is None:
+        return builtin_model(name or task.default_model, task.input_shape, task.outputs, task.loss)
+    return builtin_model(name or HEAD, extractor.output_shape, task.outputs, task.loss)
 
 
-def check_fits(task: TaskOutline, spec: ModelSpec) -> None:
-    """Raise InvalidInput unless the model has the task's shapes and loss."""
-    have = (spec.input_shape, spec.outputs, spec.loss)
-    need = (task.input_shape, task.outputs, task.loss)
+def check_fits(task: TaskOutline, run: RunSpec) -> None:
+    """Raise InvalidInput unless the run takes samples of the task's shapes and loss."""
+    have, need = run.sample_shape, SampleShape(task.input_shape, task.outputs, task.loss)
     if have != need:
+        behind = "" if run.extractor is None else " behind its extractor"
         raise InvalidInput(
-            f"model '{spec.name}' has {_shapes(*have)}; task '{task.name}' needs {_shapes(*need)}"
+            f"model '{run.model.name}'{behind} has {have}; task '{task.name}' needs {need}"
         )
-
-
-def _shapes(inputs: Shape, outputs: int, loss: str) -> str:
-    return f"input {'x'.join(map(str, inputs))}, {outputs} outputs, loss {loss}"

@@ -14,6 +14,7 @@ import numpy as np
 from google.protobuf import json_format, struct_pb2
 
 from tinyfleet.errors import InvalidInput
+from tinyfleet.model.extractor import Extractor
 from tinyfleet.model.layers import Layer
 from tinyfleet.model.spec import ModelSpec, Parameters, make_layer
 from tinyfleet.run import RunSpec
@@ -39,7 +40,7 @@ _PRECISION_NAMES = {number: name for name, number in _PRECISIONS.items()}
 def run_to_message(run: RunSpec) -> model_pb2.RunSpec:
     """The message for a run."""
     return model_pb2.RunSpec(
-        model=model_to_message(run.model),
+        model=_run_model_to_message(run),
         task=run.task,
         task_options=_struct(run.task_options),
         strategy=run.strategy,
@@ -51,14 +52,16 @@ def run_to_message(run: RunSpec) -> model_pb2.RunSpec:
 
 def run_from_message(message: model_pb2.RunSpec) -> RunSpec:
     """The run a message describes."""
+    extractor, model = _run_model_from_message(message.model)
     return RunSpec(
-        model=model_from_message(message.model),
+        model=model,
         task=checked_name("task", message.task),
         strategy=checked_name("strategy", message.strategy),
         rounds=message.rounds,
         seed=message.seed,
         task_options=_options("task_options", message.task_options),
         strategy_options=_options("strategy_options", message.strategy_options),
+        extractor=extractor,
     )
 
 
@@ -176,6 +179,35 @@ def _precision_named(what: str, number: model_pb2.Precision) -> str:
     if number not in _PRECISION_NAMES:
         raise InvalidInput(f"{what}.precision is not set to a known precision")
     return _PRECISION_NAMES[number]
+
+
+def _run_model_to_message(run: RunSpec) -> model_pb2.ModelSpec:
+    """The model as the run has it: an extractor is its first layer, of a kind of its own.
+
+    So a program that knows no extractors refuses the model, instead of training it on raw samples.
+    """
+    message, extractor = model_to_message(run.model), run.extractor
+    if extractor is None:
+        return message
+    message.input_height, message.input_width, message.input_channels = extractor.input_shape
+    first = model_pb2.Extractor(
+        sha256=extractor.sha256, size_bytes=extractor.size, features=extractor.features
+    )
+    message.layers.insert(0, model_pb2.Layer(extractor=first))
+    return message
+
+
+def _run_model_from_message(message: model_pb2.ModelSpec) -> tuple[Extractor | None, ModelSpec]:
+    if not message.layers or message.layers[0].WhichOneof("kind") != "extractor":
+        return None, model_from_message(message)
+    first = message.layers[0].extractor
+    shape = (message.input_height, message.input_width, message.input_channels)
+    extractor = Extractor(first.sha256, first.size_bytes, shape, first.features)
+    behind = model_pb2.ModelSpec()
+    behind.CopyFrom(message)
+    behind.input_height, behind.input_width, behind.input_channels = extractor.output_shape
+    del behind.layers[0]
+    return extractor, model_from_message(behind)
 
 
 def _layer_to_message(layer: Layer) -> model_pb2.Layer:

@@ -11,7 +11,7 @@ from tinyfleet.tasks import outline_task
 
 def check_runnable(spec: RunSpec) -> None:
     """Raise InvalidInput when no agent could ever serve the run."""
-    check_fits(outline_task(spec.task, spec.task_options), spec.model)
+    check_fits(outline_task(spec.task, spec.task_options), spec)
     exchange_of(spec)
     for phase in spec.make_strategy().plan(0).phases:
         spec.model.layer_mask(phase.trainable)

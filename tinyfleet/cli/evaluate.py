@@ -9,6 +9,7 @@ import click
 
 from tinyfleet.checkpoint import Checkpoint, load_checkpoint
 from tinyfleet.cli.console import examples, json_option, print_json
+from tinyfleet.cli.extractors import ExtractorFile, extractor_option, seen_by_the_model
 from tinyfleet.cli.options import (
     EvaluationOptions,
     engine_option,
@@ -38,6 +39,7 @@ def _task_flags(command: Any) -> Any:
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--task", metavar="NAME", help="Problems to test on. [default: the checkpoint's]")
 @_task_flags
+@extractor_option
 @evaluation_options()
 @engine_option
 @json_option
@@ -47,6 +49,7 @@ def command(
     task_options: tuple[tuple[str, Any], ...],
     ways: int | None,
     data: Path | None,
+    extractor: Path | None,
     test: EvaluationOptions,
     engine: str,
     as_json: bool,
@@ -56,7 +59,9 @@ def command(
     chosen = dict(task_options) | ({} if ways is None else {"ways": ways})
     problems = _make_task(checkpoint, task, chosen, data)
     model = checkpoint.run.model
-    check_fits(problems, model)
+    check_fits(problems, checkpoint.run)
+    given = None if extractor is None else ExtractorFile(extractor)
+    problems = seen_by_the_model(problems, checkpoint.run.extractor, given)
     evaluation = evaluate(
         make_learner(model, engine), checkpoint.parameters, problems, test.settings(problems)
     )

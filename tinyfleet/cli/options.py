@@ -15,6 +15,7 @@ from typing import Any
 
 import click
 
+from tinyfleet.cli.extractors import ExtractorFile, extractor_option
 from tinyfleet.config import check_address
 from tinyfleet.errors import InvalidInput, unknown_name
 from tinyfleet.evaluation import EvaluationSettings
@@ -39,10 +40,15 @@ class RunOptions:
     settings: dict[str, Any]
     task_options: dict[str, Any]
     data: Path | None
+    extractor: ExtractorFile | None = None
 
     def make_task(self) -> Task:
         """The task, with its data where it needs any."""
         return make_task(self.task, self.task_options, self.data)
+
+    def seen_by_the_model(self, task: Task) -> Task:
+        """The task as the run's model sees it: behind the extractor, if there is one."""
+        return task if self.extractor is None else self.extractor.in_front_of(task)
 
     def outline_task(self) -> TaskOutline:
         """The task for a run that others train: without data, unless the user gives some."""
@@ -53,7 +59,9 @@ class RunOptions:
     def make_run(self, task: TaskOutline) -> RunSpec:
         """The complete run: every option explicit."""
         model = find_model(self.model) if self.model else None
-        return make_run(task, self.strategy, self.rounds, self.seed, model, self.settings)
+        extractor = None if self.extractor is None else self.extractor.extractor_for(task)
+        about = (self.strategy, self.rounds, self.seed, model, self.settings, extractor)
+        return make_run(task, *about)
 
 
 @dataclass(frozen=True)
@@ -90,11 +98,13 @@ def run_options(command: Command) -> Command:
         ways = flags.pop("ways")
         if ways is not None:
             task_options["ways"] = ways
+        extractor = flags.pop("extractor")
         names = ("task", "strategy", "model", "rounds", "seed", "data")
         run = RunOptions(
             **{name: flags.pop(name) for name in names},
             settings=dict(flags.pop("settings")),
             task_options=task_options,
+            extractor=None if extractor is None else ExtractorFile(extractor),
         )
         return command(run=run, **flags)
 
@@ -112,8 +122,9 @@ def run_options(command: Command) -> Command:
         click.option(
             "--model",
             metavar="NAME|FILE.toml",
-            help="Built-in model or file. [default: the task's]",
+            help="Built-in model or file. [default: the task's; behind an extractor: linear]",
         ),
+        extractor_option,
         click.option("--rounds", type=int, default=10_000, metavar="N", help="Rounds of training."),
         seed_option("Seed of every random draw of the run."),
         click.option(

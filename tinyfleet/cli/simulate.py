@@ -50,6 +50,7 @@ RUN_ID = "simulation"
     epilog=examples(
         "tinyfleet simulate --model mlp_64 --rounds 60000 --out out",
         "tinyfleet simulate --task omniglot --data omniglot.npz --set inner_rate=0.01",
+        "tinyfleet simulate --task keywords --data speech --extractor body.tflite",
     ),
 )
 @run_options
@@ -89,6 +90,7 @@ def command(
     models = load_models(energy)
     task = run.make_task()
     spec = run.make_run(task)
+    task = run.seen_by_the_model(task)
     settings = test.settings(task)
     start = _resumed(resume, spec)
     make_folder(out)

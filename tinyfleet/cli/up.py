@@ -121,6 +121,7 @@ def command(
         raise InvalidInput("a fleet needs somebody who trains: give --agents or --mcus")
     task = run.make_task()
     spec = run.make_run(task)
+    task = run.seen_by_the_model(task)
     session = _Session(
         spec, task, make_learner(spec.model, engine), test.settings(task), test_every, engine
     )

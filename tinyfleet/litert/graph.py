@@ -12,7 +12,7 @@ from tinyfleet.errors import InvalidInput
 from tinyfleet.learner.protocol import Floats
 from tinyfleet.litert.file import TfliteFile
 from tinyfleet.litert.probe import check_tflite
-from tinyfleet.litert.runtime import make_interpreter
+from tinyfleet.litert.runtime import first_line, make_interpreter
 
 MAX_VALUES = 4_000_000  # our choice, as of the largest layer's output: 16 MB
 _TYPES = (np.float32, np.int8, np.uint8)
@@ -67,7 +67,7 @@ class Graph:
     def __call__(self, inputs: Floats) -> Floats:
         """`(count, output.values) float32` of `(count, input.values) float32`.
 
-        Raises InvalidInput for inputs of another type or shape.
+        Raises InvalidInput for inputs of another type or shape and outputs that are not finite.
         """
         if inputs.dtype != np.float32 or inputs.ndim != 2 or inputs.shape[1] != self.input.values:
             raise InvalidInput(
@@ -77,11 +77,16 @@ class Graph:
         outputs = np.empty((len(inputs), self.output.values), np.float32)
         for sample, output in zip(inputs, outputs, strict=True):
             output[:] = self._run(sample)
+        if not np.isfinite(outputs).all():
+            raise InvalidInput("this .tflite gives numbers that are not finite")
         return outputs
 
     def _run(self, sample: Floats) -> Floats:
         self._interpreter.set_tensor(self.input.index, self.input.encode(sample))
-        self._interpreter.invoke()
+        try:
+            self._interpreter.invoke()
+        except RuntimeError as error:  # zeros went well, these values do not
+            raise InvalidInput(f"LiteRT cannot run this sample: {first_line(error)}") from None
         return self.output.decode(self._interpreter.get_tensor(self.output.index))
 
 
@@ -93,7 +98,9 @@ def _only(what: str, details: list[dict[str, Any]]) -> TensorLayout:
     if batch != 1 or not 1 <= prod(shape) <= MAX_VALUES:
         raise InvalidInput(f"the {what} must be one sample, [1, ...], got {list(detail['shape'])}")
     if detail["dtype"] not in _TYPES:
-        raise InvalidInput(f"the {what} must be float32, int8 or uint8, got {detail['dtype']}")
+        raise InvalidInput(
+            f"the {what} must be float32, int8 or uint8, got {detail['dtype'].__name__}"
+        )
     scale, zero_point = detail["quantization"]
     if detail["dtype"] is np.float32:
         scale = zero_point = 0

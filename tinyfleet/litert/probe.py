@@ -1,8 +1,9 @@
 """Whether a `.tflite` file can be run, found out in a process that may die of it.
 
-LiteRT is C++ that reads offsets and shapes from the file; what is damaged on purpose can make it
-crash, grow or never end. So a file is opened and run once by a child with bounded memory and time,
-and by this process only when the child came back.
+LiteRT is C++ that reads offsets and shapes from the file; what is damaged can make it crash, grow
+or never end. So a file is opened and run once by a child with bounded memory and time, and by this
+process only when the child came back. That finds accidents. It is no sandbox: whoever may put a
+file into a fleet is trusted as one who runs code there.
 """
 
 from __future__ import annotations
@@ -10,43 +11,55 @@ from __future__ import annotations
 import resource
 import subprocess
 import sys
+from collections.abc import Sequence
 
 import numpy as np
 
 from tinyfleet.errors import InvalidInput
 from tinyfleet.litert.file import MAX_FILE_BYTES, TfliteFile
-from tinyfleet.litert.runtime import has_runtime, make_interpreter
+from tinyfleet.litert.runtime import first_line, has_runtime, make_interpreter
 
 LIMIT_S = 60  # our choice: some 0.3 s on a laptop, ten times that on a Pi
-MEMORY_BYTES = 2 * 1024**3  # our choice: address space, most of which LiteRT maps but never uses
+MEMORY_BYTES = 2 * 1024**3
+"""Our choice: address space, most of which LiteRT maps but never uses. The emulator of other
+processors, qemu-user, takes the limit and does not keep it; the limit of time holds there, too."""
 _REFUSED = 3
-_MAX_KNOWN = 64  # our choice: verdicts kept, a line each
-_known: dict[str, str] = {}
+_MAX_KNOWN = 64  # our choice: files that were found to be good, their hashes
+_CHILD = (sys.executable, "-m", "tinyfleet.litert.probe")
+_good: dict[str, None] = {}
 
 
-def check_tflite(file: TfliteFile) -> None:
-    """Raise InvalidInput, in one line, unless a child process could open the file and run it."""
-    if file.sha256 not in _known:
-        while len(_known) >= _MAX_KNOWN:
-            del _known[next(iter(_known))]
-        _known[file.sha256] = _problem(file)
-    if problem := _known[file.sha256]:
-        raise InvalidInput(problem)
+def check_tflite(file: TfliteFile, child: Sequence[str] = _CHILD, limit_s: float = LIMIT_S) -> None:
+    """Raise InvalidInput, in one line, unless a child process could open the file and run it.
 
-
-def _problem(file: TfliteFile) -> str:
-    """What is wrong with the file; empty when nothing is."""
+    child: the command that is given the file on its standard input. limit_s: how long it may take.
+    A file that was found good is not tried again; one that was not is, for a machine without
+    memory or time to spare may have been the reason.
+    """
+    if file.sha256 in _good:
+        return
     if not has_runtime():
-        return ""  # whoever opens it says so
-    command = [sys.executable, "-m", "tinyfleet.litert.probe"]
+        return  # whoever opens it says so
+    if problem := _problem(file, child, limit_s):
+        raise InvalidInput(problem)
+    while len(_good) >= _MAX_KNOWN:
+        del _good[next(iter(_good))]
+    _good[file.sha256] = None
+
+
+def _problem(file: TfliteFile, child: Sequence[str], limit_s: float) -> str:
+    """What is wrong with the file; empty when nothing is."""
     try:
         done = subprocess.run(
-            command, input=file.content, capture_output=True, timeout=LIMIT_S, check=False
+            child, input=file.content, capture_output=True, timeout=limit_s, check=False
         )
     except subprocess.TimeoutExpired:
-        return f"this .tflite file did not run within {LIMIT_S} s"
-    if done.returncode == _REFUSED:
-        return done.stdout.decode(errors="replace").strip()[:200]
+        return f"this .tflite file did not run within {limit_s:g} s"
+    except OSError as error:
+        return f"this .tflite file could not be tried: {error.strerror or error}"
+    said = done.stdout.decode(errors="replace").strip()[:200]
+    if done.returncode == _REFUSED and said.isprintable():
+        return said
     if done.returncode:
         return f"this .tflite file makes LiteRT crash (exit code {done.returncode})"
     return ""
@@ -55,13 +68,14 @@ def _problem(file: TfliteFile) -> str:
 def _run_once(file: TfliteFile) -> None:
     """Run the main graph on zeros."""
     interpreter = make_interpreter(file)
-    for detail in interpreter.get_input_details():
-        interpreter.set_tensor(detail["index"], np.zeros(detail["shape"], detail["dtype"]))
     try:
+        for detail in interpreter.get_input_details():
+            interpreter.set_tensor(detail["index"], np.zeros(detail["shape"], detail["dtype"]))
         interpreter.invoke()
+        for detail in interpreter.get_output_details():
+            interpreter.get_tensor(detail["index"])
     except (RuntimeError, ValueError) as error:
-        line = str(error).strip().partition("\n")[0][:160]
-        raise InvalidInput(f"LiteRT cannot run this .tflite file: {line}") from None
+        raise InvalidInput(f"LiteRT cannot run this .tflite file: {first_line(error)}") from None
 
 
 def main() -> int:
@@ -70,8 +84,11 @@ def main() -> int:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     try:
         _run_once(TfliteFile(sys.stdin.buffer.read(MAX_FILE_BYTES + 1)))
-    except (InvalidInput, MemoryError) as error:
-        print(str(error) or "this .tflite file needs more memory than it may have")  # noqa: T201 - the answer
+    except MemoryError:
+        print("this .tflite file needs more memory than it may have")  # noqa: T201 - the answer
+        return _REFUSED
+    except InvalidInput as error:
+        print(error)  # noqa: T201 - the answer
         return _REFUSED
     return 0
 

@@ -20,6 +20,10 @@ def has_runtime() -> bool:
 def make_interpreter(file: TfliteFile) -> Any:
     """An `Interpreter` of the file, its tensors allocated, on one thread.
 
+    It computes with the runtime's own kernels and without its default delegate (XNNPACK): that
+    picks others by the processor's generation, whose sums differ in the last bits, and writes a
+    line on standard error that nobody asked for.
+
     A damaged file can end the process that opens it: `tinyfleet.litert.probe.check_tflite` tries it
     in another one first. Raises InvalidInput without a runtime, or when it does not take the file.
     """
@@ -27,13 +31,21 @@ def make_interpreter(file: TfliteFile) -> Any:
     if module is None:
         raise InvalidInput(_REMEDY)
     try:
-        interpreter = module.Interpreter(model_content=file.content, num_threads=1)
+        interpreter = module.Interpreter(
+            model_content=file.content,
+            num_threads=1,
+            experimental_op_resolver_type=module.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
+        )
         interpreter.allocate_tensors()
     except (RuntimeError, ValueError) as error:
-        raise InvalidInput(
-            f"LiteRT does not take this .tflite file: {_first_line(error)}"
-        ) from None
+        raise InvalidInput(f"LiteRT does not take this .tflite file: {first_line(error)}") from None
     return interpreter
+
+
+def first_line(error: Exception) -> str:
+    """What LiteRT says, in at most 160 printable characters of one line."""
+    line = str(error).strip().partition("\n")[0][:160]
+    return line if line.isprintable() else ascii(line)[1:-1]
 
 
 def _module() -> Any:
@@ -43,7 +55,3 @@ def _module() -> Any:
         except ImportError:
             continue
     return None
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0][:160]

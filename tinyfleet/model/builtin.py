@@ -22,6 +22,12 @@ from tinyfleet.model.layers import (
 from tinyfleet.model.spec import ModelSpec
 
 
+def linear(name: str, shape: Shape, outputs: int, loss: str) -> ModelSpec:
+    """One dense layer on a vector, or on the values of an image: a head for given features."""
+    flat: tuple[Layer, ...] = () if shape[:2] == (1, 1) else (Flatten(),)
+    return ModelSpec(name, shape, (*flat, Dense(outputs)), loss)
+
+
 def mlp(name: str, hidden: int, shape: Shape, outputs: int, loss: str) -> ModelSpec:
     """Two hidden ReLU layers of `hidden` units on a vector, or on the values of an image."""
     flat: tuple[Layer, ...] = () if shape[:2] == (1, 1) else (Flatten(),)
@@ -53,6 +59,10 @@ def ds_cnn(
     return ModelSpec(name, shape, (*body, GlobalAveragePool2D(), Dense(outputs)), loss)
 
 
+def _linear(name: str) -> Callable[[Shape, int, str], ModelSpec]:
+    return lambda shape, outputs, loss: linear(name, shape, outputs, loss)
+
+
 def _mlp(name: str, hidden: int) -> Callable[[Shape, int, str], ModelSpec]:
     return lambda shape, outputs, loss: mlp(name, hidden, shape, outputs, loss)
 
@@ -71,6 +81,7 @@ BUILTIN_MODELS: dict[str, Callable[[Shape, int, str], ModelSpec]] = {
     "cnn_s": _cnn("cnn_s", 8, 16, 32),  # 28x28x1 to 5 classes: 8,453
     "cnn_m": _cnn("cnn_m", 32, 32, 32, 32),  # 28x28x1 to 5 classes: 28,709
     "cnn_l": _cnn("cnn_l", 24, 40, 48, 48),  # 28x28x1 to 5 classes: 47,997, nearly all of 256 KB
+    "linear": _linear("linear"),  # 64 features to 4 classes: 260
     "ds_cnn_s": _ds_cnn("ds_cnn_s", 64, 2, 1),  # 49x10x1 to 4 classes: 10,500
 }
 

@@ -45,7 +45,7 @@ class ModelSpec(_message.Message):
     def __init__(self, name: _Optional[str] = ..., input_height: _Optional[int] = ..., input_width: _Optional[int] = ..., input_channels: _Optional[int] = ..., layers: _Optional[_Iterable[_Union[Layer, _Mapping]]] = ..., loss: _Optional[_Union[Loss, str]] = ...) -> None: ...
 
 class Layer(_message.Message):
-    __slots__ = ("dense", "conv2d", "depthwise_conv2d", "max_pool2d", "average_pool2d", "global_average_pool2d", "flatten", "relu", "tanh")
+    __slots__ = ("dense", "conv2d", "depthwise_conv2d", "max_pool2d", "average_pool2d", "global_average_pool2d", "flatten", "relu", "tanh", "extractor")
     DENSE_FIELD_NUMBER: _ClassVar[int]
     CONV2D_FIELD_NUMBER: _ClassVar[int]
     DEPTHWISE_CONV2D_FIELD_NUMBER: _ClassVar[int]
@@ -55,6 +55,7 @@ class Layer(_message.Message):
     FLATTEN_FIELD_NUMBER: _ClassVar[int]
     RELU_FIELD_NUMBER: _ClassVar[int]
     TANH_FIELD_NUMBER: _ClassVar[int]
+    EXTRACTOR_FIELD_NUMBER: _ClassVar[int]
     dense: Dense
     conv2d: Conv2D
     depthwise_conv2d: DepthwiseConv2D
@@ -64,7 +65,8 @@ class Layer(_message.Message):
     flatten: Flatten
     relu: ReLU
     tanh: Tanh
-    def __init__(self, dense: _Optional[_Union[Dense, _Mapping]] = ..., conv2d: _Optional[_Union[Conv2D, _Mapping]] = ..., depthwise_conv2d: _Optional[_Union[DepthwiseConv2D, _Mapping]] = ..., max_pool2d: _Optional[_Union[Pool2D, _Mapping]] = ..., average_pool2d: _Optional[_Union[Pool2D, _Mapping]] = ..., global_average_pool2d: _Optional[_Union[GlobalAveragePool2D, _Mapping]] = ..., flatten: _Optional[_Union[Flatten, _Mapping]] = ..., relu: _Optional[_Union[ReLU, _Mapping]] = ..., tanh: _Optional[_Union[Tanh, _Mapping]] = ...) -> None: ...
+    extractor: Extractor
+    def __init__(self, dense: _Optional[_Union[Dense, _Mapping]] = ..., conv2d: _Optional[_Union[Conv2D, _Mapping]] = ..., depthwise_conv2d: _Optional[_Union[DepthwiseConv2D, _Mapping]] = ..., max_pool2d: _Optional[_Union[Pool2D, _Mapping]] = ..., average_pool2d: _Optional[_Union[Pool2D, _Mapping]] = ..., global_average_pool2d: _Optional[_Union[GlobalAveragePool2D, _Mapping]] = ..., flatten: _Optional[_Union[Flatten, _Mapping]] = ..., relu: _Optional[_Union[ReLU, _Mapping]] = ..., tanh: _Optional[_Union[Tanh, _Mapping]] = ..., extractor: _Optional[_Union[Extractor, _Mapping]] = ...) -> None: ...
 
 class Dense(_message.Message):
     __slots__ = ("units",)
@@ -117,6 +119,16 @@ class ReLU(_message.Message):
 class Tanh(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
+
+class Extractor(_message.Message):
+    __slots__ = ("sha256", "size_bytes", "features")
+    SHA256_FIELD_NUMBER: _ClassVar[int]
+    SIZE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    FEATURES_FIELD_NUMBER: _ClassVar[int]
+    sha256: str
+    size_bytes: int
+    features: int
+    def __init__(self, sha256: _Optional[str] = ..., size_bytes: _Optional[int] = ..., features: _Optional[int] = ...) -> None: ...
 
 class TrainingPlan(_message.Message):
     __slots__ = ("phases", "local", "upload", "download", "counted_from")
