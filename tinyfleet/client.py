@@ -11,6 +11,7 @@ Answers are the messages of `proto/tinyfleet/v1`. Calls block; a `Fleet` may be 
 
 from __future__ import annotations
 
+import itertools
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -23,6 +24,7 @@ from tinyfleet.checkpoint import Checkpoint
 from tinyfleet.errors import InvalidInput, Refused, TinyFleetError, Unreachable
 from tinyfleet.model.spec import MAX_PARAMETERS, parameters_sha256
 from tinyfleet.run import RunSpec
+from tinyfleet.run_files import file_of, parts_of_file
 from tinyfleet.security.channels import channel
 from tinyfleet.security.handshakes import diagnosed
 from tinyfleet.v1 import (
@@ -35,6 +37,7 @@ from tinyfleet.wire import parameters_from_bytes, run_from_message, run_to_messa
 
 ANSWERED = "tinyfleet-answered"  # MUST match services/hosting/access.py
 CALL_TIMEOUT_S = 10.0
+PUT_TIMEOUT_S = 300.0  # our choice: the largest file at 2 Mbit/s
 _OPTIONS = (("grpc.enable_http_proxy", 0),)  # a fleet is reached directly
 ENDED = (
     coordinator_pb2.RUN_STATUS_FINISHED,
@@ -80,6 +83,27 @@ class Fleet:
         )
         run: coordinator_pb2.Run = self._call(self._coordinator.CreateRun, request).run
         return run
+
+    def put_file(self, content: bytes) -> bool:
+        """Store a file that runs will need with the aggregator; whether it was there already."""
+        file = file_of(content)
+        requests = (aggregator_pb2.PutFileRequest(data=part) for part in parts_of_file(content))
+        first = next(requests)
+        first.sha256, first.size_bytes = file.sha256, file.size
+        address = self._aggregator()
+        with channel(address, "aggregator", self._tls, _OPTIONS) as to_aggregator:
+            stub = aggregator_pb2_grpc.AggregatorServiceStub(to_aggregator)
+            try:
+                answer = stub.PutFile(itertools.chain([first], requests), timeout=PUT_TIMEOUT_S)
+            except grpc.RpcError as error:
+                raise _translated(error, "aggregator", address) from None
+        return bool(answer.was_there)
+
+    def _aggregator(self) -> str:
+        answer = self._call(self._coordinator.ListRuns, coordinator_pb2.ListRunsRequest(limit=1))
+        if not answer.aggregator:
+            raise Refused("this fleet keeps no files for runs: bring its services up to date")
+        return str(answer.aggregator)
 
     def get_run(self, run_id: str) -> coordinator_pb2.Run:
         """The run `run_id` as it is now."""

@@ -20,6 +20,7 @@ from tinyfleet.model.initialization import initial_parameters
 from tinyfleet.model.layers import Shape
 from tinyfleet.model.spec import ModelSpec, Parameters
 from tinyfleet.randomness import Purpose, RandomStream
+from tinyfleet.run_files import RunFile
 from tinyfleet.strategies import Strategy, find_strategy, make_strategy
 from tinyfleet.strategies.base import MAX_ROUNDS, options_of
 from tinyfleet.tasks.base import Task, TaskOutline
@@ -83,6 +84,11 @@ class RunSpec:
         model, extractor = self.model, self.extractor
         shape = model.input_shape if extractor is None else extractor.input_shape
         return SampleShape(shape, model.outputs, model.loss)
+
+    @property
+    def files(self) -> tuple[RunFile, ...]:
+        """The files that whoever trains needs beside the spec."""
+        return () if self.extractor is None else (self.extractor.file,)
 
     def make_strategy(self) -> Strategy:
         """The strategy object this run asks for."""

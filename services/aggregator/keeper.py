@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from services.aggregator.buffered import ledger_of
 from services.aggregator.core import Ledger, RoundUpdate, Snapshot, Submission, Verdict, check_size
+from services.aggregator.files import Files, Quota
 from services.aggregator.group_commit import Answer, Batch, GroupCommit, Receipt
 from services.aggregator.ports import Closing, Entry, Journal
 from services.aggregator.watching import Refused, State, Watcher
@@ -113,11 +114,19 @@ class _Run:
 class Keeper:
     """Keeps the runs. Made and used inside one running event loop."""
 
-    def __init__(self, journal: Journal, policy: SnapshotPolicy, telemetry: Telemetry) -> None:
+    def __init__(
+        self,
+        journal: Journal,
+        policy: SnapshotPolicy,
+        telemetry: Telemetry,
+        quota: Quota = Quota(),  # noqa: B008 - it never changes
+    ) -> None:
+        """quota: of the files for runs."""
         self._journal = journal
         self._policy = policy
         self._measured = _Measured(telemetry)
         self._commits = GroupCommit(journal, self._committed)
+        self.files = Files(journal.files, self._commits.run, quota)
         self._runs: dict[str, _Run] = {}
         self._loading = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -155,12 +164,13 @@ class Keeper:
     async def open_run(self, run_id: str, spec: RunSpec, grant_key: bytes = b"") -> None:
         """Make version 0 of a run. Raises Conflict when it is there with another spec or key.
 
-        A run that is there without a key stays so.
+        A run that is there without a key stays so. Raises NotReady when a file it needs is missing.
         """
         check_size(spec)
         async with self._loading:
             run = await self._load(run_id)
             if run is None:
+                await self.files.check(spec.files)
                 initial = Snapshot(0, spec.initial_parameters())
                 await self._commits.run(self._journal.create, run_id, spec, initial, grant_key)
                 self._runs[run_id] = _Run(run_id, ledger_of(spec)(spec, initial), grant_key)

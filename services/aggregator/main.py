@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from services.aggregator.adapters.memory import MemoryJournal
 from services.aggregator.checkpoints import write_newest
+from services.aggregator.files import Quota
 from services.aggregator.keeper import Keeper, SnapshotPolicy
 from services.aggregator.ports import Journal
 from services.aggregator.servicer import AggregatorServicer
@@ -34,7 +35,8 @@ def build(settings: AggregatorSettings) -> server.Service:
     """The aggregator as a service to host; called inside the event loop."""
     reporter = Reporter("aggregator", settings.metrics, tls=settings.tls)
     policy = SnapshotPolicy(settings.snapshot_rounds, settings.snapshot_bytes)
-    keeper = Keeper(_open_journal(settings), policy, reporter)
+    quota = Quota(settings.stored_files, settings.stored_bytes)
+    keeper = Keeper(_open_journal(settings), policy, reporter, quota)
     servicer = AggregatorServicer(keeper)
 
     async def close() -> None:

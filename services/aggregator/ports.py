@@ -8,8 +8,9 @@ from typing import NamedTuple, Protocol
 from services.aggregator.core import REMEMBERED_ROUNDS, RoundUpdate, Snapshot, StoredRun
 from tinyfleet.model.spec import Parameters
 from tinyfleet.run import RunSpec
+from tinyfleet.run_files import RunFile
 
-__all__ = ["REMEMBERED_ROUNDS", "Closing", "Entry", "Journal"]
+__all__ = ["REMEMBERED_ROUNDS", "Closing", "Entry", "FileStore", "Journal", "Usage"]
 
 
 class Entry(NamedTuple):
@@ -26,12 +27,45 @@ class Closing(NamedTuple):
     round: int
 
 
+class Usage(NamedTuple):
+    """What is stored: so many files, of so many bytes together."""
+
+    files: int
+    bytes: int
+
+
+class FileStore(Protocol):
+    """Files by hash. What holds for calls of a journal holds for these."""
+
+    def put(self, file: RunFile, content: bytes) -> None:
+        """Store a file that is not there yet."""
+        ...
+
+    def size(self, sha256: str) -> int | None:
+        """Bytes of a file, None when it is not there."""
+        ...
+
+    def part(self, sha256: str, number: int) -> bytes:
+        """Part `number`, from 0, of a file: PART_BYTES of it, of the last one what is left.
+
+        Raises StorageFailed when it is not there.
+        """
+        ...
+
+    def usage(self) -> Usage: ...
+
+
 class Journal(Protocol):
     """Runs, their snapshots and what happened since, on disk when a call returns.
 
     Every call is one transaction: all of it is stored, or StorageFailed is raised and nothing is.
     Calls come from one thread at a time, not always the same one.
     """
+
+    @property
+    def files(self) -> FileStore:
+        """The files that runs need."""
+        ...
 
     def create(self, run_id: str, run: RunSpec, initial: Snapshot, grant_key: bytes = b"") -> None:
         """Store a new run, version 0 of its model, and what its grants are made with."""

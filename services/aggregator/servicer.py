@@ -20,6 +20,7 @@ from services.hosting.grants import KEY_BYTES, is_granted
 from tinyfleet.errors import InvalidInput, one_line
 from tinyfleet.exchange import Exchange, exchange_of
 from tinyfleet.model.spec import parameters_sha256
+from tinyfleet.run_files import RunFile
 from tinyfleet.v1 import aggregator_pb2 as pb
 from tinyfleet.v1 import aggregator_pb2_grpc
 from tinyfleet.wire import checked_name, parameters_to_bytes, run_from_message, run_to_message
@@ -120,6 +121,26 @@ class AggregatorServicer(aggregator_pb2_grpc.AggregatorServiceServicer):
         finally:
             self._deliveries.discard(delivery)
             delivery.stop()
+
+    async def PutFile(
+        self,
+        requests: AsyncIterator[pb.PutFileRequest],
+        context: grpc.aio.ServicerContext[Any, Any],
+    ) -> pb.PutFileResponse:
+        first = await anext(requests, None)
+        if first is None:
+            raise InvalidInput("a file begins with its sha256 and its size_bytes")
+        file = RunFile(first.sha256, first.size_bytes)
+        if await self._keeper.files.is_there(file):
+            return pb.PutFileResponse(was_there=True)
+        await self._keeper.files.put(file, _file_parts(first, requests))
+        return pb.PutFileResponse()
+
+    async def FetchFile(
+        self, request: pb.FetchFileRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> AsyncIterator[pb.FetchFileResponse]:
+        async for size, part in self._keeper.files.fetch(request.sha256):
+            yield pb.FetchFileResponse(size_bytes=size, data=part)
 
     async def _read(
         self,
@@ -255,6 +276,16 @@ class _Delivery:
         if not reader.cancelled():
             reader.exception()  # looked at here, in case nobody waits for the receipts any more
         self._woken.set()
+
+
+async def _file_parts(
+    first: pb.PutFileRequest, others: AsyncIterator[pb.PutFileRequest]
+) -> AsyncIterator[bytes]:
+    yield first.data
+    async for request in others:
+        if request.sha256 or request.size_bytes:
+            raise InvalidInput("a file's sha256 and size_bytes are in its first part only")
+        yield request.data
 
 
 def checked_key(key: bytes) -> bytes:

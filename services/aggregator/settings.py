@@ -33,3 +33,9 @@ class AggregatorSettings(ServiceSettings):
         low=1,
         high=1 << 40,
     )
+    stored_files: int = setting(
+        256, help="most files for runs, such as extractors, that are kept", low=0, high=1_000_000
+    )
+    stored_bytes: int = setting(
+        1024**3, help="most bytes that those files have together", low=0, high=1 << 40
+    )

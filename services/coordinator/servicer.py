@@ -66,7 +66,9 @@ class CoordinatorServicer(coordinator_pb2_grpc.CoordinatorServiceServicer):
         if request.limit > MAX_LIMIT:
             raise InvalidInput(f"limit must be at most {MAX_LIMIT}, got {request.limit}")
         records = await self._coordinator.runs(request.limit or DEFAULT_LIMIT)
-        return coordinator_pb2.ListRunsResponse(runs=[self._run(record) for record in records])
+        return coordinator_pb2.ListRunsResponse(
+            runs=[self._run(record) for record in records], aggregator=self._aggregator
+        )
 
     async def WatchRun(
         self, request: coordinator_pb2.WatchRunRequest, context: Any

@@ -36,6 +36,10 @@ class StorageFailed(TinyFleetError):
     """State could not be written; nothing was acknowledged. Try again when there is room."""
 
 
+class Full(TinyFleetError):
+    """There is no room for it: make some, or raise the limit that the message names."""
+
+
 class Occupied(TinyFleetError):
     """Another process holds the address or the state folder: stop it or choose another one."""
 
@@ -54,6 +58,7 @@ STATUS_OF: dict[type[TinyFleetError], grpc.StatusCode] = {
     Conflict: grpc.StatusCode.ALREADY_EXISTS,
     NotReady: grpc.StatusCode.FAILED_PRECONDITION,
     StorageFailed: grpc.StatusCode.UNAVAILABLE,
+    Full: grpc.StatusCode.RESOURCE_EXHAUSTED,
     Occupied: grpc.StatusCode.UNAVAILABLE,
     DoesNotFit: grpc.StatusCode.FAILED_PRECONDITION,
     Diverged: grpc.StatusCode.FAILED_PRECONDITION,

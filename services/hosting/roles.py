@@ -24,6 +24,8 @@ MAY_CALL: dict[str, frozenset[str]] = {
     f"{_AGGREGATOR}WatchModel": frozenset({SERVICE, OPERATOR}),
     f"{_AGGREGATOR}FetchModel": _ANYBODY,
     f"{_AGGREGATOR}SubmitUpdates": frozenset({AGENT}),
+    f"{_AGGREGATOR}PutFile": frozenset({OPERATOR}),
+    f"{_AGGREGATOR}FetchFile": _ANYBODY,
     f"{_METRICS}Report": frozenset({AGENT, SERVICE}),
     f"{_METRICS}Query": frozenset({OPERATOR}),
     f"{_METRICS}Watch": frozenset({OPERATOR}),
@@ -49,5 +51,6 @@ CHANGES = frozenset(
         f"{_AGGREGATOR}CloseRound",
         f"{_AGGREGATOR}EndRun",
         f"{_AGGREGATOR}SubmitUpdates",
+        f"{_AGGREGATOR}PutFile",
     }
 )

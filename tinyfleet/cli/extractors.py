@@ -15,6 +15,7 @@ from tinyfleet.tasks import Task
 from tinyfleet.tasks.base import TaskOutline
 
 if TYPE_CHECKING:  # LiteRT is loaded only where there is an extractor
+    from tinyfleet.client import Fleet
     from tinyfleet.litert.file import TfliteFile
     from tinyfleet.litert.graph import Graph
 
@@ -47,6 +48,10 @@ class ExtractorFile:
             return Graph(self.file)
         except InvalidInput as error:
             raise InvalidInput(f"{self.path}: {error}") from None
+
+    def put_into(self, fleet: Fleet) -> None:
+        """Store the file where a run's agents fetch it."""
+        fleet.put_file(self.file.content)
 
     def extractor_for(self, task: TaskOutline) -> Extractor:
         """What a run of `task` says of it."""

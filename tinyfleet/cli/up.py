@@ -135,6 +135,8 @@ def command(
             _say_where(local, agents, boards)
         with Fleet(local.coordinator, tls=local.tls) as fleet:
             local.wait_for_agents(fleet)
+            if run.extractor is not None:
+                run.extractor.put_into(fleet)
             outcome, summary = session.train(local, fleet, quiet=as_json)
             outcome = replace(outcome, models=models)
             shares = fleet.list_agents() if boards and not as_json else []

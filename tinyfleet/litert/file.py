@@ -8,8 +8,8 @@ from functools import cached_property
 from pathlib import Path
 
 from tinyfleet.errors import InvalidInput
+from tinyfleet.run_files import MAX_FILE_BYTES
 
-MAX_FILE_BYTES = 64 * 1024 * 1024  # our choice: four times the largest model, MAX_PARAMETERS apart
 _IDENTIFIER = slice(4, 8)  # where FlatBuffers put a file's identifier
 _TFLITE = b"TFL3"
 

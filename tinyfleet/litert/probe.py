@@ -16,8 +16,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from tinyfleet.errors import InvalidInput
-from tinyfleet.litert.file import MAX_FILE_BYTES, TfliteFile
+from tinyfleet.litert.file import TfliteFile
 from tinyfleet.litert.runtime import first_line, has_runtime, make_interpreter
+from tinyfleet.run_files import MAX_FILE_BYTES
 
 LIMIT_S = 60  # our choice: some 0.3 s on a laptop, ten times that on a Pi
 MEMORY_BYTES = 2 * 1024**3

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import Any
 
 from tinyfleet.errors import InvalidInput
 from tinyfleet.model.layers import MAX_SIDE, Shape
+from tinyfleet.run_files import RunFile
 
-MAX_EXTRACTOR_BYTES = 64 * 1024 * 1024  # our choice: as large as the largest model's parameters
 MAX_VALUES = 65_535  # as of a model's input channels
-_SHA256 = re.compile(r"[0-9a-f]{64}")
 _KEYS = ("sha256", "size", "input_shape", "features")
 
 
@@ -30,10 +28,7 @@ class Extractor:
     features: int
 
     def __post_init__(self) -> None:
-        if not _SHA256.fullmatch(self.sha256):
-            raise InvalidInput("an extractor's sha256 must be 64 digits of lower-case hex")
-        if not 1 <= self.size <= MAX_EXTRACTOR_BYTES:
-            raise InvalidInput(f"an extractor has 1 to {MAX_EXTRACTOR_BYTES} bytes")
+        _ = self.file
         height, width, channels = self.input_shape
         sides = 1 <= height <= MAX_SIDE and 1 <= width <= MAX_SIDE
         if not (sides and 1 <= channels <= MAX_VALUES):
@@ -42,6 +37,11 @@ class Extractor:
             raise InvalidInput(
                 f"an extractor gives 1 to {MAX_VALUES} features, not {self.features}"
             )
+
+    @property
+    def file(self) -> RunFile:
+        """Which file it is."""
+        return RunFile(self.sha256, self.size)
 
     @property
     def output_shape(self) -> Shape:

@@ -65,6 +65,16 @@ class AggregatorServiceStub:
                 request_serializer=tinyfleet_dot_v1_dot_aggregator__pb2.SubmitUpdatesRequest.SerializeToString,
                 response_deserializer=tinyfleet_dot_v1_dot_aggregator__pb2.SubmitUpdatesResponse.FromString,
                 _registered_method=True)
+        self.PutFile = channel.stream_unary(
+                '/tinyfleet.v1.AggregatorService/PutFile',
+                request_serializer=tinyfleet_dot_v1_dot_aggregator__pb2.PutFileRequest.SerializeToString,
+                response_deserializer=tinyfleet_dot_v1_dot_aggregator__pb2.PutFileResponse.FromString,
+                _registered_method=True)
+        self.FetchFile = channel.unary_stream(
+                '/tinyfleet.v1.AggregatorService/FetchFile',
+                request_serializer=tinyfleet_dot_v1_dot_aggregator__pb2.FetchFileRequest.SerializeToString,
+                response_deserializer=tinyfleet_dot_v1_dot_aggregator__pb2.FetchFileResponse.FromString,
+                _registered_method=True)
 
 
 class AggregatorServiceServicer:
@@ -73,7 +83,8 @@ class AggregatorServiceServicer:
 
     def OpenRun(self, request, context):
         """Makes version 0 of a run's model. Idempotent: opening a run again with the same spec does
-        nothing. ALREADY_EXISTS: the run is there with another spec.
+        nothing. ALREADY_EXISTS: the run is there with another spec. FAILED_PRECONDITION: a file that the spec
+        names is not here.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -117,6 +128,22 @@ class AggregatorServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def PutFile(self, request_iterator, context):
+        """Stores a file that runs will need, such as a model's extractor, whatever is in it. Answered once it is on
+        disk. Idempotent: a file that is there already is answered at once, and the rest is not read.
+        INVALID_ARGUMENT: what came is not what was announced. RESOURCE_EXHAUSTED: there is no room for it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def FetchFile(self, request, context):
+        """A file, in parts in order. NOT_FOUND: nobody has put it here.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AggregatorServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -149,6 +176,16 @@ def add_AggregatorServiceServicer_to_server(servicer, server):
                     servicer.SubmitUpdates,
                     request_deserializer=tinyfleet_dot_v1_dot_aggregator__pb2.SubmitUpdatesRequest.FromString,
                     response_serializer=tinyfleet_dot_v1_dot_aggregator__pb2.SubmitUpdatesResponse.SerializeToString,
+            ),
+            'PutFile': grpc.stream_unary_rpc_method_handler(
+                    servicer.PutFile,
+                    request_deserializer=tinyfleet_dot_v1_dot_aggregator__pb2.PutFileRequest.FromString,
+                    response_serializer=tinyfleet_dot_v1_dot_aggregator__pb2.PutFileResponse.SerializeToString,
+            ),
+            'FetchFile': grpc.unary_stream_rpc_method_handler(
+                    servicer.FetchFile,
+                    request_deserializer=tinyfleet_dot_v1_dot_aggregator__pb2.FetchFileRequest.FromString,
+                    response_serializer=tinyfleet_dot_v1_dot_aggregator__pb2.FetchFileResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -314,6 +351,60 @@ class AggregatorService:
             '/tinyfleet.v1.AggregatorService/SubmitUpdates',
             tinyfleet_dot_v1_dot_aggregator__pb2.SubmitUpdatesRequest.SerializeToString,
             tinyfleet_dot_v1_dot_aggregator__pb2.SubmitUpdatesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PutFile(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_unary(
+            request_iterator,
+            target,
+            '/tinyfleet.v1.AggregatorService/PutFile',
+            tinyfleet_dot_v1_dot_aggregator__pb2.PutFileRequest.SerializeToString,
+            tinyfleet_dot_v1_dot_aggregator__pb2.PutFileResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def FetchFile(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/tinyfleet.v1.AggregatorService/FetchFile',
+            tinyfleet_dot_v1_dot_aggregator__pb2.FetchFileRequest.SerializeToString,
+            tinyfleet_dot_v1_dot_aggregator__pb2.FetchFileResponse.FromString,
             options,
             channel_credentials,
             insecure,

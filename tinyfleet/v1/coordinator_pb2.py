@@ -26,15 +26,15 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from tinyfleet.v1 import model_pb2 as tinyfleet_dot_v1_dot_model__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1etinyfleet/v1/coordinator.proto\x12\x0ctinyfleet.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18tinyfleet/v1/model.proto\"K\n\x10\x43reateRunRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12#\n\x04spec\x18\x02 \x01(\x0b\x32\x15.tinyfleet.v1.RunSpec\"3\n\x11\x43reateRunResponse\x12\x1e\n\x03run\x18\x01 \x01(\x0b\x32\x11.tinyfleet.v1.Run\"\x1f\n\rGetRunRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\"0\n\x0eGetRunResponse\x12\x1e\n\x03run\x18\x01 \x01(\x0b\x32\x11.tinyfleet.v1.Run\" \n\x0fListRunsRequest\x12\r\n\x05limit\x18\x01 \x01(\r\"3\n\x10ListRunsResponse\x12\x1f\n\x04runs\x18\x01 \x03(\x0b\x32\x11.tinyfleet.v1.Run\"!\n\x0fWatchRunRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\"2\n\x10WatchRunResponse\x12\x1e\n\x03run\x18\x01 \x01(\x0b\x32\x11.tinyfleet.v1.Run\" \n\x0eStopRunRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\"1\n\x0fStopRunResponse\x12\x1e\n\x03run\x18\x01 \x01(\x0b\x32\x11.tinyfleet.v1.Run\"\xfc\x02\n\x03Run\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12#\n\x04spec\x18\x02 \x01(\x0b\x32\x15.tinyfleet.v1.RunSpec\x12\'\n\x06status\x18\x03 \x01(\x0e\x32\x17.tinyfleet.v1.RunStatus\x12\x13\n\x0brounds_done\x18\x04 \x01(\r\x12\x11\n\x04loss\x18\x05 \x01(\x01H\x00\x88\x01\x01\x12\x12\n\nbytes_down\x18\x06 \x01(\x04\x12\x10\n\x08\x62ytes_up\x18\x07 \x01(\x04\x12/\n\x0b\x63reate_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07message\x18\n \x01(\t\x12\x19\n\x11parameters_sha256\x18\x0b \x01(\t\x12\x12\n\naggregator\x18\x0c \x01(\t\x12\x0f\n\x07samples\x18\r \x01(\x04\x12\x10\n\x08\x64iverged\x18\x0e \x01(\x04\x42\x07\n\x05_loss\"*\n\x11ListAgentsRequest\x12\x15\n\rattached_only\x18\x01 \x01(\x08\"9\n\x12ListAgentsResponse\x12#\n\x06\x61gents\x18\x01 \x03(\x0b\x32\x13.tinyfleet.v1.Agent\"\xc6\x01\n\x05\x41gent\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x30\n\x0c\x63\x61pabilities\x18\x02 \x01(\x0b\x32\x1a.tinyfleet.v1.Capabilities\x12\x10\n\x08\x61ttached\x18\x03 \x01(\x08\x12\x32\n\x0elast_seen_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x15\n\rassignment_id\x18\x05 \x01(\t\x12\x0f\n\x07updates\x18\x06 \x01(\x04\x12\x0f\n\x07message\x18\x07 \x01(\t\"\x9e\x01\n\x0c\x43\x61pabilities\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x0e\n\x06target\x18\x02 \x01(\t\x12\x0e\n\x06\x65ngine\x18\x03 \x01(\t\x12\x19\n\x0cmemory_bytes\x18\x04 \x01(\x04H\x00\x88\x01\x01\x12\r\n\x05tasks\x18\x05 \x03(\t\x12\x15\n\x08\x63lock_hz\x18\x06 \x01(\x04H\x01\x88\x01\x01\x42\x0f\n\r_memory_bytesB\x0b\n\t_clock_hz\"\x98\x01\n\rAttendRequest\x12$\n\x05hello\x18\x01 \x01(\x0b\x32\x13.tinyfleet.v1.HelloH\x00\x12,\n\theartbeat\x18\x02 \x01(\x0b\x32\x17.tinyfleet.v1.HeartbeatH\x00\x12(\n\x07\x64\x65\x63line\x18\x03 \x01(\x0b\x32\x15.tinyfleet.v1.DeclineH\x00\x42\t\n\x07message\"u\n\x05Hello\x12\r\n\x05\x61gent\x18\x01 \x01(\t\x12\x13\n\x0binstance_id\x18\x02 \x01(\t\x12\x30\n\x0c\x63\x61pabilities\x18\x03 \x01(\x0b\x32\x1a.tinyfleet.v1.Capabilities\x12\x16\n\x0e\x61ssignment_ids\x18\x04 \x03(\t\"\x0b\n\tHeartbeat\"C\n\x07\x44\x65\x63line\x12\x15\n\rassignment_id\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x11\n\tpermanent\x18\x03 \x01(\x08\"\xd2\x01\n\x0e\x41ttendResponse\x12(\n\x07welcome\x18\x01 \x01(\x0b\x32\x15.tinyfleet.v1.WelcomeH\x00\x12+\n\trun_brief\x18\x02 \x01(\x0b\x32\x16.tinyfleet.v1.RunBriefH\x00\x12.\n\nassignment\x18\x03 \x01(\x0b\x32\x18.tinyfleet.v1.AssignmentH\x00\x12.\n\nwithdrawal\x18\x04 \x01(\x0b\x32\x18.tinyfleet.v1.WithdrawalH\x00\x42\t\n\x07message\"D\n\x07Welcome\x12\x14\n\x0cheartbeat_ms\x18\x01 \x01(\r\x12\x12\n\naggregator\x18\x02 \x01(\t\x12\x0f\n\x07metrics\x18\x03 \x01(\t\"?\n\x08RunBrief\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12#\n\x04spec\x18\x02 \x01(\x0b\x32\x15.tinyfleet.v1.RunSpec\"\xf2\x01\n\nAssignment\x12\x15\n\rassignment_id\x18\x01 \x01(\t\x12\x0e\n\x06run_id\x18\x02 \x01(\t\x12\r\n\x05round\x18\x03 \x01(\r\x12\x0c\n\x04slot\x18\x04 \x01(\r\x12\x14\n\x0c\x62\x61se_version\x18\x05 \x01(\r\x12(\n\x04plan\x18\x06 \x01(\x0b\x32\x1a.tinyfleet.v1.TrainingPlan\x12\x12\n\nparameters\x18\x07 \x01(\x0c\x12\x13\n\x0b\x64\x65\x61\x64line_ms\x18\x08 \x01(\r\x12\x18\n\x0brelative_to\x18\t \x01(\rH\x00\x88\x01\x01\x12\r\n\x05grant\x18\n \x01(\x0c\x42\x0e\n\x0c_relative_to\"#\n\nWithdrawal\x12\x15\n\rassignment_id\x18\x01 \x01(\t*\x9f\x01\n\tRunStatus\x12\x1a\n\x16RUN_STATUS_UNSPECIFIED\x10\x00\x12\x16\n\x12RUN_STATUS_PENDING\x10\x01\x12\x16\n\x12RUN_STATUS_RUNNING\x10\x02\x12\x17\n\x13RUN_STATUS_FINISHED\x10\x03\x12\x16\n\x12RUN_STATUS_STOPPED\x10\x04\x12\x15\n\x11RUN_STATUS_FAILED\x10\x05\x32\xa1\x04\n\x12\x43oordinatorService\x12L\n\tCreateRun\x12\x1e.tinyfleet.v1.CreateRunRequest\x1a\x1f.tinyfleet.v1.CreateRunResponse\x12\x43\n\x06GetRun\x12\x1b.tinyfleet.v1.GetRunRequest\x1a\x1c.tinyfleet.v1.GetRunResponse\x12I\n\x08ListRuns\x12\x1d.tinyfleet.v1.ListRunsRequest\x1a\x1e.tinyfleet.v1.ListRunsResponse\x12K\n\x08WatchRun\x12\x1d.tinyfleet.v1.WatchRunRequest\x1a\x1e.tinyfleet.v1.WatchRunResponse0\x01\x12\x46\n\x07StopRun\x12\x1c.tinyfleet.v1.StopRunRequest\x1a\x1d.tinyfleet.v1.StopRunResponse\x12O\n\nListAgents\x12\x1f.tinyfleet.v1.ListAgentsRequest\x1a .tinyfleet.v1.ListAgentsResponse\x12G\n\x06\x41ttend\x12\x1b.tinyfleet.v1.AttendRequest\x1a\x1c.tinyfleet.v1.AttendResponse(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1etinyfleet/v1/coordinator.proto\x12\x0ctinyfleet.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18tinyfleet/v1/model.proto\"K\n\x10\x43reateRunRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12#\n\x04spec\x18\x02 \x01(\x0b\x32\x15.tinyfleet.v1.RunSpec\"3\n\x11\x43reateRunResponse\x12\x1e\n\x03run\x18\x01 \x01(\x0b\x32\x11.tinyfleet.v1.Run\"\x1f\n\rGetRunRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\"0\n\x0eGetRunResponse\x12\x1e\n\x03run\x18\x01 \x01(\x0b\x32\x11.tinyfleet.v1.Run\" \n\x0fListRunsRequest\x12\r\n\x05limit\x18\x01 \x01(\r\"G\n\x10ListRunsResponse\x12\x1f\n\x04runs\x18\x01 \x03(\x0b\x32\x11.tinyfleet.v1.Run\x12\x12\n\naggregator\x18\x02 \x01(\t\"!\n\x0fWatchRunRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\"2\n\x10WatchRunResponse\x12\x1e\n\x03run\x18\x01 \x01(\x0b\x32\x11.tinyfleet.v1.Run\" \n\x0eStopRunRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\"1\n\x0fStopRunResponse\x12\x1e\n\x03run\x18\x01 \x01(\x0b\x32\x11.tinyfleet.v1.Run\"\xfc\x02\n\x03Run\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12#\n\x04spec\x18\x02 \x01(\x0b\x32\x15.tinyfleet.v1.RunSpec\x12\'\n\x06status\x18\x03 \x01(\x0e\x32\x17.tinyfleet.v1.RunStatus\x12\x13\n\x0brounds_done\x18\x04 \x01(\r\x12\x11\n\x04loss\x18\x05 \x01(\x01H\x00\x88\x01\x01\x12\x12\n\nbytes_down\x18\x06 \x01(\x04\x12\x10\n\x08\x62ytes_up\x18\x07 \x01(\x04\x12/\n\x0b\x63reate_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07message\x18\n \x01(\t\x12\x19\n\x11parameters_sha256\x18\x0b \x01(\t\x12\x12\n\naggregator\x18\x0c \x01(\t\x12\x0f\n\x07samples\x18\r \x01(\x04\x12\x10\n\x08\x64iverged\x18\x0e \x01(\x04\x42\x07\n\x05_loss\"*\n\x11ListAgentsRequest\x12\x15\n\rattached_only\x18\x01 \x01(\x08\"9\n\x12ListAgentsResponse\x12#\n\x06\x61gents\x18\x01 \x03(\x0b\x32\x13.tinyfleet.v1.Agent\"\xc6\x01\n\x05\x41gent\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x30\n\x0c\x63\x61pabilities\x18\x02 \x01(\x0b\x32\x1a.tinyfleet.v1.Capabilities\x12\x10\n\x08\x61ttached\x18\x03 \x01(\x08\x12\x32\n\x0elast_seen_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x15\n\rassignment_id\x18\x05 \x01(\t\x12\x0f\n\x07updates\x18\x06 \x01(\x04\x12\x0f\n\x07message\x18\x07 \x01(\t\"\x9e\x01\n\x0c\x43\x61pabilities\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x0e\n\x06target\x18\x02 \x01(\t\x12\x0e\n\x06\x65ngine\x18\x03 \x01(\t\x12\x19\n\x0cmemory_bytes\x18\x04 \x01(\x04H\x00\x88\x01\x01\x12\r\n\x05tasks\x18\x05 \x03(\t\x12\x15\n\x08\x63lock_hz\x18\x06 \x01(\x04H\x01\x88\x01\x01\x42\x0f\n\r_memory_bytesB\x0b\n\t_clock_hz\"\x98\x01\n\rAttendRequest\x12$\n\x05hello\x18\x01 \x01(\x0b\x32\x13.tinyfleet.v1.HelloH\x00\x12,\n\theartbeat\x18\x02 \x01(\x0b\x32\x17.tinyfleet.v1.HeartbeatH\x00\x12(\n\x07\x64\x65\x63line\x18\x03 \x01(\x0b\x32\x15.tinyfleet.v1.DeclineH\x00\x42\t\n\x07message\"u\n\x05Hello\x12\r\n\x05\x61gent\x18\x01 \x01(\t\x12\x13\n\x0binstance_id\x18\x02 \x01(\t\x12\x30\n\x0c\x63\x61pabilities\x18\x03 \x01(\x0b\x32\x1a.tinyfleet.v1.Capabilities\x12\x16\n\x0e\x61ssignment_ids\x18\x04 \x03(\t\"\x0b\n\tHeartbeat\"C\n\x07\x44\x65\x63line\x12\x15\n\rassignment_id\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x11\n\tpermanent\x18\x03 \x01(\x08\"\xd2\x01\n\x0e\x41ttendResponse\x12(\n\x07welcome\x18\x01 \x01(\x0b\x32\x15.tinyfleet.v1.WelcomeH\x00\x12+\n\trun_brief\x18\x02 \x01(\x0b\x32\x16.tinyfleet.v1.RunBriefH\x00\x12.\n\nassignment\x18\x03 \x01(\x0b\x32\x18.tinyfleet.v1.AssignmentH\x00\x12.\n\nwithdrawal\x18\x04 \x01(\x0b\x32\x18.tinyfleet.v1.WithdrawalH\x00\x42\t\n\x07message\"D\n\x07Welcome\x12\x14\n\x0cheartbeat_ms\x18\x01 \x01(\r\x12\x12\n\naggregator\x18\x02 \x01(\t\x12\x0f\n\x07metrics\x18\x03 \x01(\t\"?\n\x08RunBrief\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12#\n\x04spec\x18\x02 \x01(\x0b\x32\x15.tinyfleet.v1.RunSpec\"\xf2\x01\n\nAssignment\x12\x15\n\rassignment_id\x18\x01 \x01(\t\x12\x0e\n\x06run_id\x18\x02 \x01(\t\x12\r\n\x05round\x18\x03 \x01(\r\x12\x0c\n\x04slot\x18\x04 \x01(\r\x12\x14\n\x0c\x62\x61se_version\x18\x05 \x01(\r\x12(\n\x04plan\x18\x06 \x01(\x0b\x32\x1a.tinyfleet.v1.TrainingPlan\x12\x12\n\nparameters\x18\x07 \x01(\x0c\x12\x13\n\x0b\x64\x65\x61\x64line_ms\x18\x08 \x01(\r\x12\x18\n\x0brelative_to\x18\t \x01(\rH\x00\x88\x01\x01\x12\r\n\x05grant\x18\n \x01(\x0c\x42\x0e\n\x0c_relative_to\"#\n\nWithdrawal\x12\x15\n\rassignment_id\x18\x01 \x01(\t*\x9f\x01\n\tRunStatus\x12\x1a\n\x16RUN_STATUS_UNSPECIFIED\x10\x00\x12\x16\n\x12RUN_STATUS_PENDING\x10\x01\x12\x16\n\x12RUN_STATUS_RUNNING\x10\x02\x12\x17\n\x13RUN_STATUS_FINISHED\x10\x03\x12\x16\n\x12RUN_STATUS_STOPPED\x10\x04\x12\x15\n\x11RUN_STATUS_FAILED\x10\x05\x32\xa1\x04\n\x12\x43oordinatorService\x12L\n\tCreateRun\x12\x1e.tinyfleet.v1.CreateRunRequest\x1a\x1f.tinyfleet.v1.CreateRunResponse\x12\x43\n\x06GetRun\x12\x1b.tinyfleet.v1.GetRunRequest\x1a\x1c.tinyfleet.v1.GetRunResponse\x12I\n\x08ListRuns\x12\x1d.tinyfleet.v1.ListRunsRequest\x1a\x1e.tinyfleet.v1.ListRunsResponse\x12K\n\x08WatchRun\x12\x1d.tinyfleet.v1.WatchRunRequest\x1a\x1e.tinyfleet.v1.WatchRunResponse0\x01\x12\x46\n\x07StopRun\x12\x1c.tinyfleet.v1.StopRunRequest\x1a\x1d.tinyfleet.v1.StopRunResponse\x12O\n\nListAgents\x12\x1f.tinyfleet.v1.ListAgentsRequest\x1a .tinyfleet.v1.ListAgentsResponse\x12G\n\x06\x41ttend\x12\x1b.tinyfleet.v1.AttendRequest\x1a\x1c.tinyfleet.v1.AttendResponse(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'tinyfleet.v1.coordinator_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_RUNSTATUS']._serialized_start=2414
-  _globals['_RUNSTATUS']._serialized_end=2573
+  _globals['_RUNSTATUS']._serialized_start=2434
+  _globals['_RUNSTATUS']._serialized_end=2593
   _globals['_CREATERUNREQUEST']._serialized_start=107
   _globals['_CREATERUNREQUEST']._serialized_end=182
   _globals['_CREATERUNRESPONSE']._serialized_start=184
@@ -46,43 +46,43 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTRUNSREQUEST']._serialized_start=320
   _globals['_LISTRUNSREQUEST']._serialized_end=352
   _globals['_LISTRUNSRESPONSE']._serialized_start=354
-  _globals['_LISTRUNSRESPONSE']._serialized_end=405
-  _globals['_WATCHRUNREQUEST']._serialized_start=407
-  _globals['_WATCHRUNREQUEST']._serialized_end=440
-  _globals['_WATCHRUNRESPONSE']._serialized_start=442
-  _globals['_WATCHRUNRESPONSE']._serialized_end=492
-  _globals['_STOPRUNREQUEST']._serialized_start=494
-  _globals['_STOPRUNREQUEST']._serialized_end=526
-  _globals['_STOPRUNRESPONSE']._serialized_start=528
-  _globals['_STOPRUNRESPONSE']._serialized_end=577
-  _globals['_RUN']._serialized_start=580
-  _globals['_RUN']._serialized_end=960
-  _globals['_LISTAGENTSREQUEST']._serialized_start=962
-  _globals['_LISTAGENTSREQUEST']._serialized_end=1004
-  _globals['_LISTAGENTSRESPONSE']._serialized_start=1006
-  _globals['_LISTAGENTSRESPONSE']._serialized_end=1063
-  _globals['_AGENT']._serialized_start=1066
-  _globals['_AGENT']._serialized_end=1264
-  _globals['_CAPABILITIES']._serialized_start=1267
-  _globals['_CAPABILITIES']._serialized_end=1425
-  _globals['_ATTENDREQUEST']._serialized_start=1428
-  _globals['_ATTENDREQUEST']._serialized_end=1580
-  _globals['_HELLO']._serialized_start=1582
-  _globals['_HELLO']._serialized_end=1699
-  _globals['_HEARTBEAT']._serialized_start=1701
-  _globals['_HEARTBEAT']._serialized_end=1712
-  _globals['_DECLINE']._serialized_start=1714
-  _globals['_DECLINE']._serialized_end=1781
-  _globals['_ATTENDRESPONSE']._serialized_start=1784
-  _globals['_ATTENDRESPONSE']._serialized_end=1994
-  _globals['_WELCOME']._serialized_start=1996
-  _globals['_WELCOME']._serialized_end=2064
-  _globals['_RUNBRIEF']._serialized_start=2066
-  _globals['_RUNBRIEF']._serialized_end=2129
-  _globals['_ASSIGNMENT']._serialized_start=2132
-  _globals['_ASSIGNMENT']._serialized_end=2374
-  _globals['_WITHDRAWAL']._serialized_start=2376
-  _globals['_WITHDRAWAL']._serialized_end=2411
-  _globals['_COORDINATORSERVICE']._serialized_start=2576
-  _globals['_COORDINATORSERVICE']._serialized_end=3121
+  _globals['_LISTRUNSRESPONSE']._serialized_end=425
+  _globals['_WATCHRUNREQUEST']._serialized_start=427
+  _globals['_WATCHRUNREQUEST']._serialized_end=460
+  _globals['_WATCHRUNRESPONSE']._serialized_start=462
+  _globals['_WATCHRUNRESPONSE']._serialized_end=512
+  _globals['_STOPRUNREQUEST']._serialized_start=514
+  _globals['_STOPRUNREQUEST']._serialized_end=546
+  _globals['_STOPRUNRESPONSE']._serialized_start=548
+  _globals['_STOPRUNRESPONSE']._serialized_end=597
+  _globals['_RUN']._serialized_start=600
+  _globals['_RUN']._serialized_end=980
+  _globals['_LISTAGENTSREQUEST']._serialized_start=982
+  _globals['_LISTAGENTSREQUEST']._serialized_end=1024
+  _globals['_LISTAGENTSRESPONSE']._serialized_start=1026
+  _globals['_LISTAGENTSRESPONSE']._serialized_end=1083
+  _globals['_AGENT']._serialized_start=1086
+  _globals['_AGENT']._serialized_end=1284
+  _globals['_CAPABILITIES']._serialized_start=1287
+  _globals['_CAPABILITIES']._serialized_end=1445
+  _globals['_ATTENDREQUEST']._serialized_start=1448
+  _globals['_ATTENDREQUEST']._serialized_end=1600
+  _globals['_HELLO']._serialized_start=1602
+  _globals['_HELLO']._serialized_end=1719
+  _globals['_HEARTBEAT']._serialized_start=1721
+  _globals['_HEARTBEAT']._serialized_end=1732
+  _globals['_DECLINE']._serialized_start=1734
+  _globals['_DECLINE']._serialized_end=1801
+  _globals['_ATTENDRESPONSE']._serialized_start=1804
+  _globals['_ATTENDRESPONSE']._serialized_end=2014
+  _globals['_WELCOME']._serialized_start=2016
+  _globals['_WELCOME']._serialized_end=2084
+  _globals['_RUNBRIEF']._serialized_start=2086
+  _globals['_RUNBRIEF']._serialized_end=2149
+  _globals['_ASSIGNMENT']._serialized_start=2152
+  _globals['_ASSIGNMENT']._serialized_end=2394
+  _globals['_WITHDRAWAL']._serialized_start=2396
+  _globals['_WITHDRAWAL']._serialized_end=2431
+  _globals['_COORDINATORSERVICE']._serialized_start=2596
+  _globals['_COORDINATORSERVICE']._serialized_end=3141
 # @@protoc_insertion_point(module_scope)

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from services.aggregator.core import Place, RoundUpdate, Snapshot, StoredRun
-from services.aggregator.ports import REMEMBERED_ROUNDS, Closing, Entry
+from services.aggregator.ports import REMEMBERED_ROUNDS, Closing, Entry, Usage
 from services.hosting.errors import StorageFailed
 from tinyfleet.model.spec import Parameters
 from tinyfleet.run import RunSpec
+from tinyfleet.run_files import PART_BYTES, RunFile
 
 
 @dataclass
@@ -26,11 +27,36 @@ class _Record:
         return max(self.snapshots)
 
 
+class MemoryFiles:
+    """Files in a dictionary."""
+
+    def __init__(self) -> None:
+        self._contents: dict[str, bytes] = {}
+
+    def put(self, file: RunFile, content: bytes) -> None:
+        if file.sha256 in self._contents:
+            raise StorageFailed(f"file {file} is stored already")
+        self._contents[file.sha256] = content
+
+    def size(self, sha256: str) -> int | None:
+        return len(self._contents[sha256]) if sha256 in self._contents else None
+
+    def part(self, sha256: str, number: int) -> bytes:
+        part = self._contents.get(sha256, b"")[number * PART_BYTES : (number + 1) * PART_BYTES]
+        if not part:
+            raise StorageFailed(f"part {number} of file {sha256[:12]}... is not stored")
+        return part
+
+    def usage(self) -> Usage:
+        return Usage(len(self._contents), sum(map(len, self._contents.values())))
+
+
 class MemoryJournal:
     """Keeps everything in dictionaries, until the process ends."""
 
     def __init__(self) -> None:
         self._records: dict[str, _Record] = {}
+        self.files = MemoryFiles()
 
     def create(self, run_id: str, run: RunSpec, initial: Snapshot, grant_key: bytes = b"") -> None:
         if run_id in self._records:

@@ -13,6 +13,7 @@ import numpy as np
 import sqlalchemy as sa
 from sqlalchemy import Connection, RowMapping
 
+from services.aggregator.adapters.sql_files import TABLES, SqlFiles
 from services.aggregator.core import Place, RoundUpdate, Snapshot, StoredRun, Totals
 from services.aggregator.ports import REMEMBERED_ROUNDS, Closing, Entry
 from services.hosting.database import open_database, storage_errors
@@ -24,7 +25,6 @@ from tinyfleet.run import RunSpec
 from tinyfleet.wire import parameters_to_bytes
 
 MIGRATIONS = Path(__file__).parents[1] / "migrations"
-TABLES = sa.MetaData()
 _RUN = "runs.run_id"
 
 runs = sa.Table(
@@ -102,6 +102,7 @@ class SqlJournal:
         with storage_errors("cannot open the journal"):
             self._writer = engine.connect()
             self._driver: Any = self._writer.connection.driver_connection
+        self.files = SqlFiles(engine, self._writer)
 
     def create(self, run_id: str, run: RunSpec, initial: Snapshot, grant_key: bytes = b"") -> None:
         spec = json.dumps(run_to_document(run), sort_keys=True)

@@ -79,8 +79,8 @@ def test_sides_of_one_do_not_count_and_a_vector_takes_any_shape(takes, task, fit
     [
         ({"sha256": "A" * 64}, "64 digits"),
         ({"sha256": ""}, "64 digits"),
-        ({"size": 0}, "1 to 67108864 bytes"),
-        ({"size": 2**26 + 1}, "1 to 67108864 bytes"),
+        ({"size": 0}, "1 to 67108864 bytes, not 0"),
+        ({"size": 2**26 + 1}, "1 to 67108864 bytes, not 67108865"),
         ({"input_shape": (0, 1, 1)}, "out of range"),
         ({"input_shape": (1, 1, 65_536)}, "out of range"),
         ({"features": 0}, "1 to 65535 features"),

@@ -12,9 +12,10 @@ from tflite_files import INT8, custom_file, dense_file, exponential_file, odd_fi
 
 from tinyfleet.errors import InvalidInput
 from tinyfleet.litert import probe
-from tinyfleet.litert.file import MAX_FILE_BYTES, TfliteFile, load_tflite
+from tinyfleet.litert.file import TfliteFile, load_tflite
 from tinyfleet.litert.graph import Graph
 from tinyfleet.litert.probe import check_tflite
+from tinyfleet.run_files import MAX_FILE_BYTES
 
 INPUTS = np.random.default_rng(5).uniform(-1, 1, (6, 4)).astype(np.float32)
 

@@ -37,9 +37,13 @@ def test_every_rpc_has_a_caller_and_only_roles_that_exist():
 @pytest.mark.parametrize(
     ("role", "may", "may_not"),
     [
-        (AGENT, "Attend SubmitUpdates FetchModel Report", "CreateRun StopRun Query OpenRun EndRun"),
-        (OPERATOR, "CreateRun StopRun Query FetchModel ListAgents", "Attend SubmitUpdates OpenRun"),
-        (SERVICE, "OpenRun CloseRound EndRun WatchModel Report", "CreateRun Attend SubmitUpdates"),
+        (
+            AGENT,
+            "Attend SubmitUpdates FetchModel FetchFile Report",
+            "CreateRun OpenRun EndRun PutFile",
+        ),
+        (OPERATOR, "CreateRun StopRun Query FetchModel PutFile", "Attend SubmitUpdates OpenRun"),
+        (SERVICE, "OpenRun CloseRound EndRun FetchFile Report", "CreateRun Attend PutFile"),
     ],
 )
 def test_a_role_has_its_own_work(role, may, may_not):

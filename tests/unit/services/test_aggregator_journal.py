@@ -250,6 +250,8 @@ def test_a_database_from_before_there_was_memory_goes_on(tmp_path):
         "ALTER TABLE updates DROP COLUMN version",
         "ALTER TABLE updates DROP COLUMN base_version",
         "ALTER TABLE runs DROP COLUMN grant_key",
+        "DROP TABLE file_parts",
+        "DROP TABLE files",
         "UPDATE alembic_version SET version_num = '0002'",
     ):
         old._writer.exec_driver_sql(statement)
