@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import signal
 from collections.abc import Callable, Coroutine, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ import tinyfleet
 from edge_agents.alive import alive_file
 from edge_agents.device_url import parse_device
 from edge_agents.membership import Membership
+from edge_agents.model_files import ModelFiles, default_folder
 from edge_agents.preparation import Preparation, ProcessData
 from edge_agents.settings import AgentSettings
 from edge_agents.trainers.local import LocalTrainer
@@ -62,6 +64,7 @@ class Agent:
         self._learning = learning
         topic = learning.topic if learning else None
         self._data = ProcessData(settings.data, settings.own_data, settings.holder, topic)
+        self._files = ModelFiles(settings.models or default_folder(os.environ))
         self._members: list[Member] = []
         self._present: list[Readings] = []  # of the members that run now
         if not settings.no_host_training:
@@ -135,12 +138,13 @@ class Agent:
     def _host(self) -> Member:
         thread, engine = WorkThread(), self._settings.engine
         if self._learning is not None:
-            preparation = self._learning.preparation(thread, engine)
+            preparation = self._learning.preparation(thread, engine, self._files)
         else:
             preparation = Preparation(
                 self._data.for_a_member(),
                 lambda spec: LocalTrainer(make_learner(spec.model, engine), thread),
                 thread,
+                self._files,
             )
         able = coordinator_pb2.Capabilities(
             version=tinyfleet.__version__,
@@ -171,7 +175,7 @@ class Agent:
             for choice in choices
         ]
         return [
-            self._board(BoardMember(settings, choice, number, data, thread, board))
+            self._board(BoardMember(settings, choice, number, data, thread, board, self._files))
             for number, (choice, board) in enumerate(zip(choices, boards, strict=True), start=1)
         ]
 

@@ -18,6 +18,7 @@ import tinyfleet
 from edge_agents.device_url import DeviceChoice, device_name
 from edge_agents.first_of import first_of
 from edge_agents.membership import MEMBER, Membership
+from edge_agents.model_files import ModelFiles
 from edge_agents.preparation import Preparation, ProcessData, SourceOf
 from edge_agents.reconnect import Backoff, Clock, Reachability
 from edge_agents.settings import AgentSettings
@@ -271,6 +272,7 @@ class BoardMember:
         data: ProcessData,
         thread: WorkThread,
         board: Board,
+        files: ModelFiles,
     ) -> None:
         """number: of the board among the agent's devices, from 1."""
         self._settings = settings
@@ -279,6 +281,7 @@ class BoardMember:
         self._data = data
         self._thread = thread
         self._board = board
+        self._files = files
         self._member: Membership | None = None
         topic = None if choice.on_sensor else data.topic
         self._stream = topic.for_a_member() if topic else None
@@ -307,7 +310,7 @@ class BoardMember:
         name = self._choice.name or device_name(self._settings.name, who.board, self._number)
         MEMBER.set(name)
         self._board.joins()
-        preparation = Preparation(self._source_of(), self._trainer, self._thread)
+        preparation = Preparation(self._source_of(), self._trainer, self._thread, self._files)
         able = board_capabilities(who, [] if self._choice.on_sensor else self._data.tasks_served)
         self._member = Membership(self._settings, name, able, preparation)
         try:

@@ -1,4 +1,4 @@
-"""Fetches the start of a round when its model is too large to travel inside an assignment."""
+"""Fetches what does not travel inside an assignment: the start of a large model, a run's files."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from edge_agents.channel import Lost, lost_calls
 from tinyfleet.codec.start import Start
 from tinyfleet.errors import InvalidInput
 from tinyfleet.exchange import Exchange
+from tinyfleet.run_files import Arriving, RunFile
 from tinyfleet.v1 import aggregator_pb2, aggregator_pb2_grpc
 
 
@@ -35,6 +36,18 @@ async def fetch_start(
     if sent is None or filled != len(buffer):
         raise Lost(f"the model ended after {filled} of {len(buffer)} bytes")
     return exchange.starts.read_whole(buffer), sent
+
+
+async def fetch_file(channel: grpc.aio.Channel, file: RunFile) -> bytes:
+    """The content of a file. Raises Lost and InvalidInput as `fetch_start` does."""
+    arriving = Arriving(file)
+    request = aggregator_pb2.FetchFileRequest(sha256=file.sha256)
+    with lost_calls():
+        call = aggregator_pb2_grpc.AggregatorServiceStub(channel).FetchFile(request)
+        while (part := await call.read()) is not grpc.aio.EOF:
+            if arriving.add(part.data):
+                break
+    return arriving.content()
 
 
 def _check(

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
 
 from edge_agents.footprint import give_back_memory
+from edge_agents.model_files import Fetch, ModelFiles
 from edge_agents.sources import FileSource, SampleSource, TaskSource, load_own_data
 from edge_agents.trainers.protocol import Trainer
 from edge_agents.trainers.thread import WorkThread
 from edge_agents.work import PreparedRun
 from tinyfleet.errors import InvalidInput
+from tinyfleet.model.extractor import Extractor
 from tinyfleet.run import RunSpec
 from tinyfleet.tasks import Task, make_task, task_names
 from tinyfleet.tasks.holders import held_by
@@ -29,21 +31,46 @@ TrainerOf = Callable[[RunSpec], Trainer]
 class Preparation:
     """Makes runs ready: a source and a trainer, both made in the work thread."""
 
-    def __init__(self, source_of: SourceOf, trainer_of: TrainerOf, thread: WorkThread) -> None:
+    def __init__(
+        self, source_of: SourceOf, trainer_of: TrainerOf, thread: WorkThread, files: ModelFiles
+    ) -> None:
+        """files: where those are that a run needs beside its spec."""
         self._source_of = source_of
         self._trainer_of = trainer_of
         self._thread = thread
+        self._files = files
 
-    async def __call__(self, spec: RunSpec) -> PreparedRun:
+    async def __call__(self, spec: RunSpec, fetch: Fetch) -> PreparedRun:
         """Reads data and builds the learner in the work thread; raises TinyFleetError."""
-        return await self._thread.run(lambda: self._prepare(spec))
+        contents = {file.sha256: await self._files.content(file, fetch) for file in spec.files}
+        return await self._thread.run(lambda: self._prepare(spec, contents))
 
-    def _prepare(self, spec: RunSpec) -> PreparedRun:
+    def _prepare(self, spec: RunSpec, contents: Mapping[str, bytes]) -> PreparedRun:
         source = self._source_of(spec)
-        source.check(spec.model)
+        source.check(spec.sample_shape)
         trainer = self._trainer_of(spec)
+        if spec.extractor is not None:
+            trainer = _behind(spec.extractor, contents, source, trainer)
         give_back_memory()
         return PreparedRun(spec, source, trainer)
+
+
+def _behind(
+    extractor: Extractor, contents: Mapping[str, bytes], source: SampleSource, trainer: Trainer
+) -> Trainer:
+    """The trainer, on the features of what the source draws."""
+    if not source.draws:
+        raise InvalidInput(
+            "samples of a sensor or a topic do not pass through an extractor: leave this run to "
+            "agents with other data"
+        )
+    # LiteRT is loaded only where a run needs it: an agent without stays small.
+    from edge_agents.trainers.litert import LiteRtTrainer
+    from tinyfleet.litert.extractor import open_extractor
+    from tinyfleet.litert.file import TfliteFile
+
+    graph = open_extractor(TfliteFile(contents[extractor.sha256]), extractor)
+    return LiteRtTrainer(graph, trainer)
 
 
 class ProcessData:

@@ -51,6 +51,12 @@ class AgentSettings:
         help="train on this .npz (arrays inputs, targets) instead of the task's samples",
         metavar="FILE",
     )
+    models: Path | None = setting(
+        None,
+        help="folder for files that runs need, such as extractors; else tinyfleet/models in the "
+        "user's cache",
+        metavar="FOLDER",
+    )
     holder: int = setting(
         0,
         help="train on the data of this holder alone, 1 to the run's holders; 0: on whatever the "

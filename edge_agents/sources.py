@@ -10,15 +10,14 @@ import zipfile
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
 from tinyfleet.errors import InvalidInput
 from tinyfleet.learner.protocol import Floats, Samples
-from tinyfleet.model.spec import ModelSpec
 from tinyfleet.randomness import Purpose, RandomStream
-from tinyfleet.run import training_samples
+from tinyfleet.run import SampleShape, training_samples
 from tinyfleet.tasks.base import Task
 
 MAX_OWN_BYTES = (
@@ -39,10 +38,12 @@ _UNREADABLE = (
 
 
 class SampleSource(Protocol):
-    """Gives samples to train on."""
+    """Gives samples to train on. draws: whether all of them pass through `draw`."""
 
-    def check(self, model: ModelSpec) -> None:
-        """Raise InvalidInput unless the samples fit the model."""
+    draws: ClassVar[bool]
+
+    def check(self, need: SampleShape) -> None:
+        """Raise InvalidInput unless the samples are what the run needs."""
         ...
 
     def draw(self, round: int, slot: int, count: int) -> Samples:
@@ -71,15 +72,16 @@ class SlotSamples:
 class TaskSource:
     """What the task gives that slot: the same samples, whichever agent serves it."""
 
+    draws: ClassVar[bool] = True
+
     def __init__(self, task: Task, seed: int) -> None:
         self._task = task
         self._seed = seed
 
-    def check(self, model: ModelSpec) -> None:
-        have = (self._task.input_shape, self._task.outputs, self._task.loss)
-        need = (model.input_shape, model.outputs, model.loss)
+    def check(self, need: SampleShape) -> None:
+        have = SampleShape(self._task.input_shape, self._task.outputs, self._task.loss)
         if have != need:
-            raise InvalidInput(f"task '{self._task.name}' gives {have}, the model takes {need}")
+            raise InvalidInput(f"task '{self._task.name}' gives {have}; the run takes {need}")
 
     def draw(self, round: int, slot: int, count: int) -> Samples:
         return training_samples(self._task, self._seed, round, slot, count)
@@ -87,6 +89,8 @@ class TaskSource:
 
 class FileSource:
     """Samples of the agent's own, in the order of the file, from the start again after the last."""
+
+    draws: ClassVar[bool] = True
 
     def __init__(self, samples: Samples) -> None:
         self._samples = samples
@@ -96,12 +100,12 @@ class FileSource:
         """The same samples in a stream of its own."""
         return FileSource(self._samples)
 
-    def check(self, model: ModelSpec) -> None:
+    def check(self, need: SampleShape) -> None:
         have = (self._samples.inputs.shape[1], self._samples.targets.shape[1])
-        if have != (model.inputs, model.outputs):
+        if have != (need.inputs, need.outputs):
             raise InvalidInput(
                 f"own data have {have[0]} inputs and {have[1]} targets a sample, "
-                f"model '{model.name}' takes {model.inputs} and {model.outputs}"
+                f"the run takes {need.inputs} and {need.outputs}"
             )
 
     def draw(self, round: int, slot: int, count: int) -> Samples:
@@ -114,7 +118,9 @@ class FileSource:
 class SensorSource:
     """The sensor of a board, which the board reads by itself, for models of any shape."""
 
-    def check(self, model: ModelSpec) -> None:
+    draws: ClassVar[bool] = False
+
+    def check(self, need: SampleShape) -> None:
         pass
 
     def draw(self, round: int, slot: int, count: int) -> Samples:

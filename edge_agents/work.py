@@ -12,15 +12,16 @@ import logging
 from collections import OrderedDict, deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Protocol
+from functools import cached_property, partial
+from typing import Protocol, TypeVar
 
 import grpc
 
 from edge_agents.arrival import Arrival, HeldStarts, SlotWork
 from edge_agents.channel import Lost
 from edge_agents.delivery import Delivery, TrainedUpdate
-from edge_agents.fetch import fetch_start
+from edge_agents.fetch import fetch_file, fetch_start
+from edge_agents.model_files import Fetch
 from edge_agents.reconnect import Backoff, Clock
 from edge_agents.sources import SampleSource, SlotSamples
 from edge_agents.trainers.protocol import NotNow, Outcome, Trainer
@@ -31,6 +32,7 @@ from tinyfleet.exchange import Exchange, Payload
 from tinyfleet.logs import fields
 from tinyfleet.model.spec import Parameters
 from tinyfleet.run import RunSpec
+from tinyfleet.run_files import RunFile
 from tinyfleet.strategies.base import asynchronous
 from tinyfleet.strategies.plan import TrainingPlan
 from tinyfleet.telemetry import Telemetry
@@ -43,6 +45,8 @@ MAX_RUNS = 4  # our choice: runs with task and learner in memory
 
 _DENSE = aggregator_pb2.UPDATE_ENCODING_DENSE_FLOAT32
 _SELECTED = aggregator_pb2.UPDATE_ENCODING_SELECTED
+
+Result = TypeVar("Result")
 
 log = logging.getLogger("work")
 
@@ -69,8 +73,11 @@ class PreparedRun:
 class Prepare(Protocol):
     """Makes a run ready on this agent."""
 
-    async def __call__(self, spec: RunSpec) -> PreparedRun:
-        """Raises TinyFleetError when this agent cannot serve the run."""
+    async def __call__(self, spec: RunSpec, fetch: Fetch) -> PreparedRun:
+        """Raises TinyFleetError when this agent cannot serve the run.
+
+        fetch: gets the files that the run needs; what it raises passes.
+        """
         ...
 
 
@@ -226,7 +233,7 @@ class Work:
         assignment, work = arrival.message, arrival.checked()
         run = self._runs.get(assignment.run_id)
         if run is None:
-            run = await self._ready(assignment.run_id)
+            run = await self._ready(assignment)
         start, version = await self._start(assignment, run, work)
         slot = assignment.round, assignment.slot, assignment.run_id
         draw = SlotSamples(run.source, run.spec.seed, *slot)
@@ -286,9 +293,15 @@ class Work:
             raise NotNow(f"no brief of run '{run_id[:80]}' came before its assignment")
         return run_from_message(brief.spec)
 
-    async def _ready(self, run_id: str) -> PreparedRun:
+    async def _ready(self, assignment: coordinator_pb2.Assignment) -> PreparedRun:
         """The run, prepared; only the last few stay in memory."""
-        run = await self._prepare(self._spec(run_id))
+        run_id = assignment.run_id
+
+        async def fetch(file: RunFile) -> bytes:
+            ask = partial(fetch_file, file=file)
+            return await self._from_aggregator(assignment, "a file of the run", ask)
+
+        run = await self._prepare(self._spec(run_id), fetch)
         self._runs[run_id] = run
         while len(self._runs) > MAX_RUNS:
             self._runs.popitem(last=False)
@@ -310,27 +323,37 @@ class Work:
     async def _fetch(
         self, assignment: coordinator_pb2.Assignment, run: PreparedRun, exchange: Exchange
     ) -> tuple[Start, int]:
-        """The start from the aggregator; tried again until the assignment's deadline."""
+        """The start from the aggregator."""
+        # Where rounds overlap, the version of the assignment may be gone by now.
+        version = None if run.overlaps else assignment.base_version
+        ask = partial(fetch_start, run_id=assignment.run_id, version=version, exchange=exchange)
+        return await self._from_aggregator(assignment, "the model", ask)
+
+    async def _from_aggregator(
+        self,
+        assignment: coordinator_pb2.Assignment,
+        what: str,
+        ask: Callable[[grpc.aio.Channel], Awaitable[Result]],
+    ) -> Result:
+        """What `ask` gets over a channel; tried again until the assignment's deadline."""
         limit_s = (assignment.deadline_ms or 60_000) / 1000.0
         backoff = Backoff(1.0, self._clock)
-        with _not_now_after_the_deadline():
+        with _not_now_after_the_deadline(what):
             async with self._until_withdrawn(limit_s):
                 while True:
                     with contextlib.suppress(Lost):
-                        return await self._fetch_once(assignment, run, exchange)
+                        return await self._ask_once(what, ask)
                     await backoff.pause()
 
-    async def _fetch_once(
-        self, assignment: coordinator_pb2.Assignment, run: PreparedRun, exchange: Exchange
-    ) -> tuple[Start, int]:
-        # Where rounds overlap, the version of the assignment may be gone by now.
-        run_id, version = assignment.run_id, None if run.overlaps else assignment.base_version
+    async def _ask_once(
+        self, what: str, ask: Callable[[grpc.aio.Channel], Awaitable[Result]]
+    ) -> Result:
         async with self._delivery.connection() as channel:
             try:
-                return await fetch_start(channel, run_id, version, exchange)
+                return await ask(channel)
             except Lost as lost:
                 if lost.code is grpc.StatusCode.NOT_FOUND:
-                    raise NotNow(f"the model cannot be fetched: {lost}") from None
+                    raise NotNow(f"{what} cannot be fetched: {lost}") from None
                 raise
 
     def _measure(self, done: aggregator_pb2.UpdateHeader) -> None:
@@ -346,11 +369,11 @@ class Work:
 
 
 @contextlib.contextmanager
-def _not_now_after_the_deadline() -> Iterator[None]:
+def _not_now_after_the_deadline(what: str) -> Iterator[None]:
     try:
         yield
     except TimeoutError:
-        raise NotNow("the model could not be fetched before the deadline") from None
+        raise NotNow(f"{what} could not be fetched before the deadline") from None
 
 
 def _header(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from edge_agents.model_files import ModelFiles
 from edge_agents.preparation import Preparation
 from edge_agents.topic.personal import Personal, PersonalModel
 from edge_agents.topic.stream import StreamSource
@@ -21,11 +22,14 @@ class TopicLearning:
         self.topic = topic
         self.personal = personal
 
-    def preparation(self, thread: WorkThread, engine: str) -> Preparation:
+    def preparation(self, thread: WorkThread, engine: str, files: ModelFiles) -> Preparation:
         """Makes runs ready on this device, all of them on one queue of the topic."""
         stream = self.topic.for_a_member()
         return Preparation(
-            lambda spec: stream, lambda spec: self._trainer(spec, thread, engine, stream), thread
+            lambda spec: stream,
+            lambda spec: self._trainer(spec, thread, engine, stream),
+            thread,
+            files,
         )
 
     def _trainer(

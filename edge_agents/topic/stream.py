@@ -13,13 +13,14 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
 from edge_agents.trainers.protocol import NotNow
 from tinyfleet.errors import InvalidInput
 from tinyfleet.learner.protocol import Floats, Samples
-from tinyfleet.model.spec import ModelSpec
+from tinyfleet.run import SampleShape
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,8 @@ class StreamCounts:
 class StreamSource:
     """A SampleSource whose samples come when they come, in the order of the topic."""
 
+    draws: ClassVar[bool] = False
+
     def __init__(
         self,
         widths: tuple[int, int],
@@ -66,12 +69,12 @@ class StreamSource:
         self._in_use = 0
         self._closed = False
 
-    def check(self, model: ModelSpec) -> None:
-        """Raise InvalidInput unless the samples fit the model."""
-        if self._widths != (model.inputs, model.outputs):
+    def check(self, need: SampleShape) -> None:
+        """Raise InvalidInput unless the samples are what the run needs."""
+        if self._widths != (need.inputs, need.outputs):
             raise InvalidInput(
                 f"the topic gives {self._widths[0]} inputs and {self._widths[1]} targets a sample, "
-                f"model '{model.name}' takes {model.inputs} and {model.outputs}"
+                f"the run takes {need.inputs} and {need.outputs}"
             )
 
     def draw(self, round: int, slot: int, count: int) -> Samples:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import Protocol
 
 from edge_agents.uploads import SlotUpload
 from tinyfleet.exchange import Payload
@@ -51,12 +51,12 @@ class Outcome:
 
 
 class Trainer(Protocol):
-    """Trains one model. Asynchronous, so that a device that computes by itself is awaited.
+    """Trains one model. Asynchronous, so that a device that computes by itself is awaited."""
 
-    can_be_stopped: whether a cancelled `train` really ends, and leaves the target to the next one.
-    """
-
-    can_be_stopped: ClassVar[bool]
+    @property
+    def can_be_stopped(self) -> bool:
+        """Whether a cancelled `train` really ends, and leaves the target to the next one."""
+        ...
 
     async def train(
         self, start: Parameters, plan: TrainingPlan, draw: Draw, upload: SlotUpload

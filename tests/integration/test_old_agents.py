@@ -21,7 +21,12 @@ import pytest
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
 from tinyfleet.cli.local_fleet import LocalFleet
+from tinyfleet.errors import InvalidInput
+from tinyfleet.model.extractor import Extractor
+from tinyfleet.run import make_run
+from tinyfleet.tasks import make_task
 from tinyfleet.v1 import aggregator_pb2, coordinator_pb2, metrics_pb2
+from tinyfleet.wire import run_from_message, run_to_message
 
 CONTRACT = Path(__file__).parents[1] / "contract"
 VERSIONS = sorted(path.name for path in CONTRACT.iterdir())
@@ -196,6 +201,18 @@ def test_every_rpc_of_then_is_there_today(version):
                 assert f".{now.output_type.full_name}" == method.output_type
                 streaming = (now.client_streaming, now.server_streaming)
                 assert streaming == (method.client_streaming, method.server_streaming)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_who_knows_no_extractors_hears_of_a_layer_of_no_kind(version):
+    """And declines, as it always did: it never takes raw samples for features."""
+    extractor = Extractor("a" * 64, 1, (1, 1, 1), 1)  # raw samples would have the right shape
+    run = make_run(make_task("sine", {}), "tiny_reptile", 5, 1, extractor=extractor)
+    data = run_to_message(run).SerializeToString()
+    heard = OldContract(CONTRACT / version).message("RunSpec").FromString(data)
+    assert heard.model.layers[0].WhichOneof("kind") is None
+    with pytest.raises(InvalidInput, match="a layer has no kind"):
+        run_from_message(heard)  # what was done with it then is still done the same way
 
 
 def test_there_is_a_contract_to_keep():

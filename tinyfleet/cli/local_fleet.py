@@ -214,7 +214,8 @@ class LocalFleet:
     def _start_agent(self, name: str, *options: str) -> None:
         module = [sys.executable, "-m", "edge_agents"]
         who = ["--coordinator", self.coordinator, "--name", name, *self._tls_options(name)]
-        self._add(name, [*module, *who, *self._agent_options, *options], None)
+        files = ["--models", str(self.folder / "models" / name)]
+        self._add(name, [*module, *who, *files, *self._agent_options, *options], None)
 
     def _add(self, name: str, command: list[str], address_file: Path | None) -> Member:
         log = self.folder / "logs" / f"{name}.log"

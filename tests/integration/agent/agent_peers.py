@@ -134,6 +134,8 @@ class AggregatorPeer(aggregator_pb2_grpc.AggregatorServiceServicer):
         self.start = b""  # what a device is sent instead of the model, when it asks for that
         self.unavailable = self.gone = False
         self.newest = 0  # version that is sent to who names none
+        self.files: dict[str, bytes] = {}  # what is sent for a hash, whether it has it or not
+        self.files_fetched: list[str] = []
 
     async def SubmitUpdates(  # noqa: N802
         self, requests: Any, context: Any
@@ -172,6 +174,18 @@ class AggregatorPeer(aggregator_pb2_grpc.AggregatorServiceServicer):
                 version=request.version if request.HasField("version") else self.newest,
                 total_bytes=len(data),
                 data=data[at : at + self.chunk_bytes],
+            )
+
+    async def FetchFile(  # noqa: N802
+        self, request: agg.FetchFileRequest, context: Any
+    ) -> AsyncIterator[agg.FetchFileResponse]:
+        self.files_fetched.append(request.sha256)
+        if request.sha256 not in self.files:
+            await context.abort(grpc.StatusCode.NOT_FOUND, "no such file")
+        content = self.files[request.sha256]
+        for at in range(0, len(content), self.chunk_bytes):
+            yield agg.FetchFileResponse(
+                size_bytes=len(content), data=content[at : at + self.chunk_bytes]
             )
 
 

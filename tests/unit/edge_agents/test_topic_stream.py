@@ -9,7 +9,7 @@ import pytest
 from edge_agents.topic.stream import Sample, StreamSource
 from edge_agents.trainers.protocol import NotNow
 from tinyfleet.errors import InvalidInput
-from tinyfleet.model.builtin import builtin_model
+from tinyfleet.run import SampleShape
 
 
 def sample(number: float) -> Sample:
@@ -118,9 +118,9 @@ def test_putting_after_the_loop_is_closed_does_no_harm() -> None:
 
 def test_samples_of_another_shape_than_the_model_are_refused() -> None:
     source = StreamSource((6, 1), 8, 1.0)
-    with pytest.raises(InvalidInput, match="6 inputs and 1 targets a sample, model 'mlp_32' takes"):
-        source.check(builtin_model("mlp_32", (1, 1, 1), 1, "mean_squared_error"))
-    source.check(builtin_model("mlp_32", (1, 1, 6), 1, "mean_squared_error"))
+    with pytest.raises(InvalidInput, match="6 inputs and 1 targets a sample, the run takes 1 and"):
+        source.check(SampleShape((1, 1, 1), 1, "mean_squared_error"))
+    source.check(SampleShape((1, 1, 6), 1, "mean_squared_error"))
 
 
 def test_samples_are_awaited_not_drawn() -> None:
