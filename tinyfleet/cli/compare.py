@@ -17,16 +17,17 @@ import click
 from tinyfleet.cli.compare_progress import CompareProgress
 from tinyfleet.cli.console import examples, json_option, note, print_json, print_table, wrapped
 from tinyfleet.cli.exits import Interrupted
+from tinyfleet.cli.extractors import ExtractorFile
 from tinyfleet.cli.job_pool import Setting, Told, job_pool
 from tinyfleet.cli.options import data_option, energy_option, engine_option, find_model
 from tinyfleet.cli.outcome import make_folder
 from tinyfleet.comparison.experiment import load_experiment
-from tinyfleet.comparison.jobs import Job, JobResult, make_jobs
+from tinyfleet.comparison.jobs import Behind, Job, JobResult, make_jobs
 from tinyfleet.comparison.store import Store
 from tinyfleet.comparison.table import Table, make_table, table_csv, table_document
 from tinyfleet.comparison.words import markdown, short_cells, warning_lines
 from tinyfleet.energy import load_models
-from tinyfleet.errors import Diverged, InvalidInput
+from tinyfleet.errors import Diverged, InvalidInput, one_line
 from tinyfleet.files import write_whole
 from tinyfleet.tasks import Task, make_task
 
@@ -34,6 +35,16 @@ MAX_JOBS = 256
 MAX_WARNINGS = 10  # our choice: printed after the table
 
 Done = dict[str, JobResult]
+
+
+def _named_files(
+    _context: click.Context, _parameter: click.Parameter, texts: tuple[str, ...]
+) -> dict[str, ExtractorFile]:
+    pairs = [text.partition("=") for text in texts]
+    for (name, equals, file), text in zip(pairs, texts, strict=True):
+        if not (name and equals and file):
+            raise InvalidInput(f"'{one_line(text)}' is not NAME=FILE.tflite")
+    return {name: ExtractorFile(Path(file)) for name, _, file in pairs}
 
 
 @click.command(
@@ -57,6 +68,14 @@ Done = dict[str, JobResult]
     help="Jobs at a time. [default: one for each core]",
 )
 @click.option("--quick", is_flag=True, help="A tenth of the rounds, at most 100 test problems.")
+@click.option(
+    "--extractor",
+    "extractors",
+    multiple=True,
+    callback=_named_files,
+    metavar="NAME=FILE.tflite",
+    help="The file of an extractor that the experiment names; may be repeated.",
+)
 @data_option
 @energy_option
 @engine_option
@@ -66,6 +85,7 @@ def command(
     out: Path,
     jobs: int | None,
     quick: bool,
+    extractors: dict[str, ExtractorFile],
     data: Path | None,
     energy: Path | None,
     engine: str,
@@ -85,9 +105,14 @@ def command(
         models.find(experiment.deployment)
     task = make_task(experiment.task, experiment.task_options, data)
     model = find_model(experiment.model) if experiment.model else None
-    every = make_jobs(experiment, task, model)
+    behind = {
+        name: Behind(file.extractor_for(task), file.in_front_of(task))
+        for name, file in extractors.items()
+    }
+    every = make_jobs(experiment, task, model, behind, find_model)
     make_folder(out)
-    setting = Setting(experiment.task, dict(experiment.task_options), data, out, engine)
+    files = {file.file.sha256: file.path for file in extractors.values()}
+    setting = Setting(experiment.task, dict(experiment.task_options), data, out, engine, files)
     with _locked(out):
         done = _do_all(every, task, setting, jobs or os.cpu_count() or 1, quiet=as_json)
         table = make_table(experiment, [(job, done[job.name]) for job in every], models)

@@ -12,15 +12,16 @@ import queue
 import signal
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from multiprocessing import connection
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
+from tinyfleet.cli.extractors import ExtractorFile, seen_by_the_model
 from tinyfleet.comparison.jobs import Job, JobResult, Point, run_job
 from tinyfleet.comparison.store import Store
 from tinyfleet.errors import TinyFleetError
@@ -33,13 +34,14 @@ _POLL_S = 0.1
 
 @dataclass(frozen=True)
 class Setting:
-    """What a worker needs to know once, whatever job it gets."""
+    """What a worker needs to know once, whatever job it gets. extractors: files by SHA-256."""
 
     task: str
     task_options: dict[str, Any]
     data: Path | None
     folder: Path
     engine: str
+    extractors: Mapping[str, Path] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -58,11 +60,24 @@ class WorkerLost(TinyFleetError):
 
 
 class _Worker:
-    """The worker's own: its task, made once."""
+    """The worker's own: its task, made once, and as models behind extractors see it."""
 
     setting: Setting
     says: Any
     task: Task | None = None
+    behind: ClassVar[dict[str, Task]] = {}
+
+    def task_of(self, job: Job) -> Task:
+        """What the job's model learns from."""
+        setting, extractor = self.setting, job.run.extractor
+        if self.task is None:
+            self.task = make_task(setting.task, setting.task_options, setting.data)
+        if extractor is None:
+            return self.task
+        if extractor.sha256 not in self.behind:
+            file = ExtractorFile(setting.extractors[extractor.sha256])
+            self.behind[extractor.sha256] = seen_by_the_model(self.task, extractor, file)
+        return self.behind[extractor.sha256]
 
 
 _worker = _Worker()
@@ -83,12 +98,10 @@ def _end_with_parent() -> None:
 
 def _do(job: Job) -> JobResult:
     setting = _worker.setting
-    if _worker.task is None:
-        _worker.task = make_task(setting.task, setting.task_options, setting.data)
     store = Store(setting.folder)
     says = _Says(job.name)
     learner_of = functools.partial(make_learner, engine=setting.engine)
-    result = run_job(job, _worker.task, learner_of, store, says)
+    result = run_job(job, _worker.task_of(job), learner_of, store, says)
     store.finish(job, result)
     return result
 

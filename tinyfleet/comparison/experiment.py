@@ -24,8 +24,14 @@
     strategy = "local"           # a baseline: see BASELINES
     adapt = { passes = 20, rate = 0.01, last_layers = 0 }  # where it adapts in its own way
 
-Task options are the table `task_options`; a strategy can have `rounds`, `test_every`, `devices` and
-`adapt` of its own.
+    [[strategies]]
+    label = "head alone"
+    strategy = "tiny_reptile"
+    extractor = "body"           # learns behind the file that --extractor body=FILE.tflite names
+    model = "linear"             # [default behind an extractor]
+
+Task options are the table `task_options`; a strategy can have `rounds`, `test_every`, `devices`,
+`model` and `adapt` of its own.
 """
 
 from __future__ import annotations
@@ -71,7 +77,10 @@ _KEYS = (
     *("devices", "deployment", "shots", "test", "strategies"),
 )
 _REQUIRED = ("task", "rounds", "seeds", "strategies")
-_STRATEGY_KEYS = ("label", "strategy", "rounds", "test_every", "devices", "options", "adapt")
+_STRATEGY_KEYS = (
+    *("label", "strategy", "rounds", "test_every", "devices", "options", "adapt"),
+    *("extractor", "model"),
+)
 _TEST_KEYS = tuple(EvaluationSettings.__dataclass_fields__)
 _ADAPT_KEYS = ("passes", "rate", "last_layers")
 
@@ -82,7 +91,8 @@ class Contender:
 
     strategy: its name, or a baseline. rounds: 0 for `local`. devices: how many take
     turns in its slots, None: each slot has a new one. adapt: evaluation settings in which it
-    differs from the experiment's, so that each may have what suits it.
+    differs from the experiment's, so that each may have what suits it. extractor: the name of what
+    stands in front of its model, "" where nothing does. model: its own, None: the experiment's.
     """
 
     label: str
@@ -92,6 +102,8 @@ class Contender:
     devices: int | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
     adapt: Mapping[str, Any] = field(default_factory=dict)
+    extractor: str = ""
+    model: str | None = None
 
     @property
     def baseline(self) -> bool:
@@ -205,7 +217,9 @@ def _contender(entry: Any, rounds: int, every: int, devices: int | None) -> Cont
     adapt = _evaluation("adapt", entry.get("adapt", {}), _ADAPT_KEYS)
     if strategy == "tiny_ol":
         adapt = {"last_layers": 1} | adapt
-    return Contender(label, strategy, own, tests, served_by, options, adapt)
+    extractor = _text("extractor", entry["extractor"], MAX_LABEL) if "extractor" in entry else ""
+    model = _text("model", entry["model"], MAX_TEXT) if "model" in entry else None
+    return Contender(label, strategy, own, tests, served_by, options, adapt, extractor, model)
 
 
 def _evaluation(name: str, table: Any, known: tuple[str, ...]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ flags. It says what it does as it does it, and a diverging job ends with a resul
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Protocol
 
@@ -19,12 +19,13 @@ from tinyfleet.comparison.baselines import (
     pretraining_run,
 )
 from tinyfleet.comparison.experiment import Contender, Experiment
-from tinyfleet.errors import Diverged
+from tinyfleet.errors import Diverged, InvalidInput
 from tinyfleet.evaluation import Evaluation, EvaluationSettings, Health, Score, evaluate
 from tinyfleet.evaluation.adaptation import evaluation_problems
 from tinyfleet.exchange import exchange_of
 from tinyfleet.learner.protocol import Learner
 from tinyfleet.model import ModelSpec
+from tinyfleet.model.extractor import Extractor
 from tinyfleet.model.spec import Parameters, parameters_sha256
 from tinyfleet.run import RunSpec, make_run
 from tinyfleet.simulation import RoundReport, ServedDevices, simulate
@@ -166,11 +167,40 @@ class Watcher(Protocol):
     def warn(self, text: str) -> None: ...
 
 
-def make_jobs(experiment: Experiment, task: Task, model: ModelSpec | str | None) -> tuple[Job, ...]:
-    """All jobs, the seeds of the first strategy first; raises InvalidInput on bad options."""
+@dataclass(frozen=True)
+class Behind:
+    """An extractor, and the experiment's task as models behind it see it."""
+
+    extractor: Extractor
+    task: Task
+
+
+ModelOf = Callable[[str], ModelSpec | str]
+"""A model's spec or built-in name from what an experiment calls it."""
+
+
+def make_jobs(
+    experiment: Experiment,
+    task: Task,
+    model: ModelSpec | str | None,
+    extractors: Mapping[str, Behind] | None = None,
+    model_of: ModelOf = str,
+) -> tuple[Job, ...]:
+    """All jobs, the seeds of the first strategy first; raises InvalidInput on bad options.
+
+    extractors: by the names that the experiment has for them.
+    """
+    behind = _checked(experiment, extractors or {})
     settings = EvaluationSettings.for_task(task, **experiment.test)
     return tuple(
-        _make_job(experiment, number, contender, seed, task, settings, model)
+        _make_job(
+            experiment,
+            number,
+            contender,
+            _run(contender, task, seed, model, behind.get(contender.extractor), model_of),
+            behind[contender.extractor].task if contender.extractor else task,
+            settings,
+        )
         for number, contender in enumerate(experiment.contenders)
         for seed in experiment.seeds
     )
@@ -180,16 +210,14 @@ def _make_job(
     experiment: Experiment,
     number: int,
     contender: Contender,
-    seed: int,
+    run: RunSpec,
     task: Task,
     settings: EvaluationSettings,
-    model: ModelSpec | str | None,
 ) -> Job:
-    run = _run(contender, task, seed, model)
     settings = replace(settings, **contender.adapt)
     settings.trainable(run.model)
     return Job(
-        name=f"{number + 1:02d}-{_slug(contender.label)}-seed-{seed}",
+        name=f"{number + 1:02d}-{_slug(contender.label)}-seed-{run.seed}",
         label=contender.label,
         baseline=contender.strategy if contender.baseline else None,
         rounds=contender.rounds,
@@ -343,12 +371,34 @@ def _failed(course: _Course, parameters: Parameters, why: str) -> JobResult:
     return JobResult(tuple(done.points), None, (), sha256, why, done.version, warnings)
 
 
-def _run(contender: Contender, task: Task, seed: int, model: ModelSpec | str | None) -> RunSpec:
-    if not contender.baseline:
-        return make_run(task, contender.strategy, contender.rounds, seed, model, contender.options)
+def _run(
+    contender: Contender,
+    task: Task,
+    seed: int,
+    model: ModelSpec | str | None,
+    behind: Behind | None,
+    model_of: ModelOf,
+) -> RunSpec:
+    # What an experiment says of its model is of the whole one; behind an extractor is another.
+    if contender.model is not None:
+        model = model_of(contender.model)
+    elif behind is not None:
+        model = None
+    extractor = None if behind is None else behind.extractor
     # A baseline needs a model and a seed; one that trains also samples and a rate, as TinyReptile.
+    strategy = "tiny_reptile" if contender.baseline else contender.strategy
     rounds = max(1, contender.rounds)
-    return make_run(task, "tiny_reptile", rounds, seed, model, contender.options)
+    return make_run(task, strategy, rounds, seed, model, contender.options, extractor)
+
+
+def _checked(experiment: Experiment, extractors: Mapping[str, Behind]) -> Mapping[str, Behind]:
+    """`extractors`, if they are what the experiment asks for."""
+    wanted = {contender.extractor for contender in experiment.contenders} - {""}
+    for name in sorted(wanted - extractors.keys()):
+        raise InvalidInput(f"extractor '{name}' is not given: add --extractor {name}=FILE.tflite")
+    for name in sorted(extractors.keys() - wanted):
+        raise InvalidInput(f"no strategy has extractor '{name}': leave it out")
+    return extractors
 
 
 def _at_shots(count: int, task: Task, settings: EvaluationSettings) -> EvaluationSettings:

@@ -20,6 +20,7 @@ from tinyfleet.energy import Deployment, EnergyModels, Estimate, Workload, estim
 from tinyfleet.evaluation import layers_in_words
 from tinyfleet.learner.memory import memory_needed, needs_gradient, stored_samples
 from tinyfleet.learner.targets import board_memory_needed
+from tinyfleet.model.spec import ModelSpec
 from tinyfleet.strategies.plan import Phase, TrainingPlan
 
 LATE_PART = 0.75  # our choice: "near the end" is the last quarter of the rounds
@@ -58,13 +59,15 @@ class Row:
     pooled over problems and seeds. late_sd: standard deviation of a seed's tests in the last
     quarter of its rounds about a straight line through them, mean over seeds; None with fewer than
     four such tests. estimates: of a whole run, one for each deployment; None for a baseline, which
-    has no fleet. memory_bytes: what a device needs to do its part. adapts: how, where that is not
-    as the others do, else "".
+    has no fleet. memory_bytes: what a device needs to do its part, an extractor left out. adapts:
+    how, where that is not as the others do, else "". learns: what, where that is not the table's
+    model, else "".
     """
 
     label: str
     strategy: str
     adapts: str
+    learns: str
     rounds: int
     seeds: int
     all_seeds: int
@@ -113,7 +116,12 @@ def make_table(experiment: Experiment, finished: Finished, models: EnergyModels)
     first = finished[0][0]
     spec = first.run.model
     rows = [
-        _row([(job, result) for job, result in finished if job.label == label], experiment, models)
+        _row(
+            [(job, result) for job, result in finished if job.label == label],
+            experiment,
+            models,
+            spec,
+        )
         for label in dict.fromkeys(job.label for job, _ in finished)
     ]
     return Table(
@@ -121,7 +129,7 @@ def make_table(experiment: Experiment, finished: Finished, models: EnergyModels)
         task=experiment.task,
         classifies=spec.loss == "softmax_cross_entropy",
         classes=spec.outputs,
-        model=f"{spec.name} ({spec.parameter_count:,} parameters)",
+        model=_sized(spec),
         test=vars(_usual(experiment, finished).settings),
         queries={one.shots: one.queries for one in first.shots},
         seeds=experiment.seeds,
@@ -155,7 +163,7 @@ def device_memory(job: Job) -> int:
     )
 
 
-def _row(own: Finished, experiment: Experiment, models: EnergyModels) -> Row:
+def _row(own: Finished, experiment: Experiment, models: EnergyModels, usual: ModelSpec) -> Row:
     job = own[0][0]
     good = [(j, result) for j, result in own if result.failure is None]
     ends = [result.points[-1] for _, result in good]
@@ -165,6 +173,7 @@ def _row(own: Finished, experiment: Experiment, models: EnergyModels) -> Row:
         label=job.label,
         strategy=job.baseline or job.run.strategy,
         adapts=_own_way(job, experiment),
+        learns=_own_model(job, experiment, usual),
         rounds=job.rounds,
         seeds=len(good),
         all_seeds=len(own),
@@ -188,6 +197,17 @@ def _own_way(job: Job, experiment: Experiment) -> str:
     """In words, for those whose `adapt` says so."""
     (own,) = (c for c in experiment.contenders if c.label == job.label)
     return adaptation(vars(job.settings)) if own.adapt else ""
+
+
+def _own_model(job: Job, experiment: Experiment, usual: ModelSpec) -> str:
+    """In words, where it is not the one that the table names."""
+    (own,) = (c for c in experiment.contenders if c.label == job.label)
+    behind = f" behind the frozen extractor '{own.extractor}'" if own.extractor else ""
+    return _sized(job.run.model) + behind if behind or job.run.model != usual else ""
+
+
+def _sized(spec: ModelSpec) -> str:
+    return f"{spec.name} ({spec.parameter_count:,} parameters)"
 
 
 def adaptation(settings: Mapping[str, Any]) -> str:
@@ -324,6 +344,7 @@ def _row_document(row: Row, drawn: int) -> dict[str, Any]:
         "label": row.label,
         "strategy": row.strategy,
         "adapts": row.adapts,
+        "learns": row.learns,
         "rounds": row.rounds,
         "seeds": row.seeds,
         "all_seeds": row.all_seeds,

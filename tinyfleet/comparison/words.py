@@ -141,6 +141,7 @@ def markdown(table: Table, command: str) -> str:
         _markdown_table(*main_cells(table)),
         _LEGEND.format(drawn=drawn),
     ]
+    parts += [f"{row.label} learns {row.learns}." for row in table.rows if row.learns]
     parts += [
         f"{row.label} adapts in its own way: {row.adapts}." for row in table.rows if row.adapts
     ]

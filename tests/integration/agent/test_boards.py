@@ -17,6 +17,7 @@ from played_board import Bench, identity
 from edge_agents import boards
 from edge_agents.boards import Board, BoardMember, Ports
 from edge_agents.device_url import parse_device
+from edge_agents.model_files import ModelFiles, default_folder
 from edge_agents.preparation import ProcessData
 from edge_agents.session import Superseded
 from edge_agents.settings import AgentSettings
@@ -79,8 +80,9 @@ async def attached(
         choice = parse_device("--device", f"pty:///b{query}")
         board = Board(choice.url, Ports(), 0.1, connect=bench.connect)
         data, thread = ProcessData(None, None), WorkThread()
+        files = ModelFiles(chosen.models or default_folder({}))
         leave = asyncio.Event()
-        member = BoardMember(chosen, choice, 1, data, thread, board)
+        member = BoardMember(chosen, choice, 1, data, thread, board, files)
         running = asyncio.create_task(member.run(leave))
         try:
             yield Attached(bench, coordinator, aggregator, leave, running)

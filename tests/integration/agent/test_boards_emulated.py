@@ -21,6 +21,7 @@ from agent_peers import AggregatorPeer, CoordinatorPeer, Visit, listening
 from edge_agents import boards
 from edge_agents.boards import Board, BoardMember, Ports
 from edge_agents.device_url import parse_device
+from edge_agents.model_files import ModelFiles, default_folder
 from edge_agents.preparation import ProcessData
 from edge_agents.settings import AgentSettings
 from edge_agents.trainers.thread import WorkThread
@@ -102,7 +103,8 @@ async def attached(board: Board) -> AsyncIterator[Attached]:
         address = await stack.enter_async_context(listening(coordinator=coordinator))
         settings = AgentSettings(coordinator=address, name="pi-1", reconnect_s=0.1)
         choice = parse_device("--device", "pty:///b")
-        member = BoardMember(settings, choice, 1, ProcessData(None, None), WorkThread(), board)
+        data, files = ProcessData(None, None), ModelFiles(default_folder({}))
+        member = BoardMember(settings, choice, 1, data, WorkThread(), board, files)
         running = asyncio.create_task(member.run(leave))
         try:
             yield Attached(coordinator, aggregator, await soon(coordinator.visits.get()))
