@@ -22,6 +22,7 @@ from tinyfleet.model.layers import Dense
 from tinyfleet.model.spec import ModelSpec, parameters_sha256
 from tinyfleet.randomness import Purpose, RandomStream
 from tinyfleet.run import RunSpec
+from tinyfleet.run_files import file_of, parts_of_file
 from tinyfleet.strategies import Update
 from tinyfleet.v1 import aggregator_pb2 as pb
 from tinyfleet.v1.aggregator_pb2_grpc import AggregatorServiceStub
@@ -550,6 +551,64 @@ def test_updates_are_read_on_while_earlier_ones_wait_for_the_disk(start):
     (chunk,) = aggregator.fetch()
     assert chunk.data == expected_after(run, 1).tobytes()
     stream.close()
+
+
+CONTENT = bytes(range(256)) * 2000  # two parts
+
+
+def put_requests(content=CONTENT, **changes):
+    file, *others = (pb.PutFileRequest(data=part) for part in parts_of_file(content))
+    named = {"sha256": file_of(content).sha256, "size_bytes": len(content)} | changes
+    for name, value in named.items():
+        setattr(file, name, value)
+    return [file, *others]
+
+
+def fetched_file(aggregator, content=CONTENT):
+    request = pb.FetchFileRequest(sha256=file_of(content).sha256)
+    return b"".join(part.data for part in aggregator.stub.FetchFile(request))
+
+
+def test_a_file_that_was_acknowledged_survives_kill_9(start):
+    aggregator = start()
+    assert not aggregator.stub.PutFile(iter(put_requests())).was_there
+    aggregator.end(signal.SIGKILL)
+    aggregator.start()
+    assert fetched_file(aggregator) == CONTENT
+    assert aggregator.stub.PutFile(iter(put_requests())).was_there
+
+
+@pytest.mark.parametrize(
+    ("requests", "words"),
+    [
+        ([], "a file begins with its sha256"),
+        ([pb.PutFileRequest(data=b"x")], "lower-case hex"),
+        (put_requests(sha256="0" * 64), "damaged"),
+        (put_requests(size_bytes=len(CONTENT) - 1), "more than the"),
+        (put_requests(size_bytes=2**27), "1 to 67108864 bytes"),
+        (put_requests()[:1], "cut short"),
+        ([*put_requests()[:1], *put_requests()[:1]], "in its first part only"),
+        ([put_requests()[0], pb.PutFileRequest()], "a part of a file has 1 to"),
+        (put_requests(data=bytes(2**18 + 1)), "a part of a file has 1 to"),
+    ],
+)
+def test_what_is_not_the_file_that_was_announced_is_refused(start, requests, words):
+    aggregator = start()
+    with pytest.raises(grpc.RpcError) as refusal:
+        aggregator.stub.PutFile(iter(requests))
+    assert refusal.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert words in refusal.value.details()
+    with pytest.raises(grpc.RpcError) as missing:
+        fetched_file(aggregator)
+    assert missing.value.code() is grpc.StatusCode.NOT_FOUND
+
+
+def test_files_have_a_limit_that_can_be_set(start):
+    aggregator = start("--stored-bytes", str(len(CONTENT) - 1))
+    with pytest.raises(grpc.RpcError) as refusal:
+        aggregator.stub.PutFile(iter(put_requests()))
+    assert refusal.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert "--stored-bytes" in refusal.value.details()
 
 
 def test_it_starts_quickly(start):

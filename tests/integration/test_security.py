@@ -17,6 +17,7 @@ from tinyfleet.cli.metrics_client import Metrics
 from tinyfleet.client import Fleet
 from tinyfleet.errors import InvalidInput, Refused
 from tinyfleet.run import make_run
+from tinyfleet.run_files import file_of
 from tinyfleet.security.authority import Authority
 from tinyfleet.security.bearer import SERVICES, Bearer
 from tinyfleet.tasks import outline_task
@@ -192,6 +193,30 @@ def test_whoever_was_given_it_may_submit_it(site):
     with assignment_of_pi_1(site) as given:
         receipt = submit(site, "pi-1", header_of(given, "pi-1"))
         assert receipt.status == aggregator_pb2.RECEIPT_STATUS_ACCEPTED
+
+
+def put(site, who, content):
+    file = file_of(content)
+    sent = iter(
+        [aggregator_pb2.PutFileRequest(sha256=file.sha256, size_bytes=file.size, data=content)]
+    )
+    with dial(site, "aggregator", who) as opened:
+        return AggregatorServiceStub(opened).PutFile(sent, timeout=20)
+
+
+def test_an_operator_puts_files_and_an_agent_only_fetches_them(site):
+    code, text = refusal(lambda: put(site, "pi-1", b"an agent's"))
+    assert code is grpc.StatusCode.PERMISSION_DENIED
+    assert text == "agent pi-1 may not call PutFile: that is for operators"
+    audited(site, "aggregator", "agent pi-1", "PutFile", '"refused"')
+    with Fleet(site.fleet.coordinator, tls=site.fleet.tls) as fleet:
+        assert not fleet.put_file(b"an operator's")
+        assert fleet.put_file(b"an operator's")
+    audited(site, "aggregator", "operator", "PutFile", '"ok"')
+    request = aggregator_pb2.FetchFileRequest(sha256=file_of(b"an operator's").sha256)
+    with dial(site, "aggregator", "pi-1") as opened:
+        (part,) = AggregatorServiceStub(opened).FetchFile(request, timeout=20)
+    assert part.data == b"an operator's"
 
 
 def test_an_agent_reports_only_what_it_measured(site):

@@ -23,8 +23,10 @@ from edge_agents.session import Superseded
 from edge_agents.settings import AgentSettings
 from edge_agents.trainers.thread import WorkThread
 from tinyfleet.learner import make_learner, run_plan
+from tinyfleet.model.extractor import Extractor
 from tinyfleet.model.spec import Parameters
 from tinyfleet.run import make_run, training_samples
+from tinyfleet.run_files import file_of
 from tinyfleet.strategies.plan import Phase, TrainingPlan
 from tinyfleet.tasks import make_task
 from tinyfleet.v1 import aggregator_pb2 as agg
@@ -122,6 +124,20 @@ async def test_board_is_a_member_of_its_own_and_trains_with_the_bits_of_the_host
 async def test_name_of_the_url_is_the_name_in_the_fleet() -> None:
     async with attached(query="?name=shed") as a:
         assert (await a.visit()).hello.agent == "shed"
+
+
+async def test_samples_of_a_sensor_pass_through_no_extractor(tmp_path) -> None:
+    file = file_of(b"an extractor")
+    extractor = Extractor(file.sha256, file.size, (1, 1, 1), 4)
+    spec = make_run(SINE, "tiny_reptile", 10, 5, model="mlp_32", extractor=extractor)
+    async with attached(query="?samples=sensor", models=tmp_path) as a:
+        a.aggregator.files[file.sha256] = b"an extractor"
+        visit = await a.visit()
+        visit.brief(RUN, spec)
+        visit.assign(RUN, 0, PLAN, spec.initial_parameters())
+        decline = (await soon(visit.heard.get())).decline
+        assert "do not pass through an extractor" in decline.reason
+        assert decline.permanent
 
 
 async def test_board_that_trains_on_its_sensor_serves_any_task() -> None:
