@@ -1,6 +1,7 @@
 """A `.tflite` file gives what it was made to give, or is refused in one line; it harms nobody."""
 
 import contextlib
+import os
 import subprocess
 import sys
 
@@ -15,6 +16,7 @@ from tinyfleet.litert import probe
 from tinyfleet.litert.file import TfliteFile, load_tflite
 from tinyfleet.litert.graph import Graph
 from tinyfleet.litert.probe import check_tflite
+from tinyfleet.litert.runtime import _without_greeting
 from tinyfleet.run_files import MAX_FILE_BYTES
 
 INPUTS = np.random.default_rng(5).uniform(-1, 1, (6, 4)).astype(np.float32)
@@ -161,6 +163,13 @@ def test_only_the_last_good_files_are_remembered(monkeypatch):
     monkeypatch.setattr(probe, "_good", {f"{number:064x}": None for number in range(64)})
     check_tflite(TfliteFile(dense_file()), child("sys.exit(0)"))
     assert len(probe._good) == 64
+
+
+def test_what_others_say_meanwhile_is_not_lost(capfd):
+    with _without_greeting():
+        os.write(2, b"before\nINFO: Created TensorFlow Lite XNNPACK delegate for CPU.\nafter\n")
+    os.write(2, b"later\n")
+    assert capfd.readouterr().err == "before\nafter\nlater\n"
 
 
 def test_nothing_is_written_beside_the_answer(tmp_path):

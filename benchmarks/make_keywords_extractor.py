@@ -1,6 +1,6 @@
-"""Make the extractor of keywords_extractor.toml: a body trained in one place, as two `.tflite` files.
+"""Make the extractor of experiments/keywords_extractor.toml: a body trained in one place.
 
-    python experiments/keywords_extractor.py --data speech_commands.npz --out out/keywords_extractor
+    python benchmarks/make_keywords_extractor.py --data speech_commands.npz --out out/extractor
 
 A classifier of the training words, each forwards and backwards (24 classes, none of them a digit),
 is trained by online SGD like the baseline `transfer`; its head is cut off. What is left gives 64
@@ -11,14 +11,15 @@ were chosen on held-out words. Takes about half a minute.
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
 from tinyfleet.comparison.baselines import pretrain, pretraining_run
-from tinyfleet.export.quantize import int8_tflite
-from tinyfleet.export.tflite import float_tflite
 from tinyfleet.learner import make_learner
+from tinyfleet.learner.protocol import Floats
+from tinyfleet.litert.file import TfliteFile
 from tinyfleet.model.spec import ModelSpec, Parameters
 from tinyfleet.randomness import Purpose, RandomStream
 from tinyfleet.run import make_run
@@ -43,12 +44,20 @@ def main() -> None:
     stream = RandomStream(SEED, Purpose.TRAINING_TASK, ROUNDS, 0)
     samples = task.training_samples(stream, CALIBRATION).inputs
     flags.out.mkdir(parents=True, exist_ok=True)
-    for name, file in (
-        ("body.tflite", float_tflite(body, parameters)),
-        ("body_int8.tflite", int8_tflite(body, parameters, samples)),
-    ):
+    for name, file in written(body, parameters, samples):
         (flags.out / name).write_bytes(file.content)
         print(f"{flags.out / name}: {len(file.content):,} bytes, SHA-256 {file.sha256}")
+
+
+def written(
+    body: ModelSpec, parameters: Parameters, samples: Floats
+) -> Iterator[tuple[str, TfliteFile]]:
+    """The body in float32, and in int8 with the ranges that it reaches on `samples`."""
+    from tinyfleet.export.quantize import int8_tflite
+    from tinyfleet.export.tflite import float_tflite
+
+    yield "body.tflite", float_tflite(body, parameters)
+    yield "body_int8.tflite", int8_tflite(body, parameters, samples)
 
 
 def without_head(spec: ModelSpec, parameters: Parameters) -> tuple[ModelSpec, Parameters]:
