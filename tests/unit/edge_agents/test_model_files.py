@@ -85,8 +85,8 @@ async def test_those_that_were_used_longest_ago_go(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("environment", "folder"),
     [
-        ({"XDG_CACHE_HOME": "/x", "HOME": "/home/pi"}, "/x/tinyfleet/models"),
-        ({"HOME": "/home/pi"}, "/home/pi/.cache/tinyfleet/models"),
+        ({"XDG_CACHE_HOME": "/x", "HOME": "/users/pi"}, "/x/tinyfleet/models"),
+        ({"HOME": "/users/pi"}, "/users/pi/.cache/tinyfleet/models"),
         ({}, "/tmp/.cache/tinyfleet/models"),
     ],
 )
