@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from tinyfleet.errors import InvalidInput
 from tinyfleet.randomness import Purpose, RandomStream
-from tinyfleet.run import check_fits, fitting_model
+from tinyfleet.run import check_fits, make_run
 from tinyfleet.tasks import make_task, outline_task
 
 GROUPS, EACH = 10, 12
@@ -91,7 +91,9 @@ def test_the_axes_of_a_sample_are_its_shape(tmp_path, shape, text):
     inputs = np.zeros((GROUPS * EACH, *shape), np.uint8)
     task = make_task("table", {}, write(tmp_path / "a.npz", inputs=inputs, labels=OWNER))
     assert task.options["input_shape"] == text
-    check_fits(task, fitting_model(task))
+    run = make_run(task, "tiny_reptile", 1, 1)
+    check_fits(task, run)
+    assert run.sample_shape.inputs == inputs[0].size
 
 
 def test_whoever_lacks_the_file_knows_the_shapes_from_the_run(tmp_path):
