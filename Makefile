@@ -1,6 +1,6 @@
 # One task list for laptops and CI. Every target sets up what it needs first, and quickly when nothing changed.
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-ros demo test test-fast lint images bench bench-mcu compare-quick proto format lock clean
+.PHONY: help setup setup-ros setup-tf demo test test-fast lint images bench bench-mcu compare-quick proto format lock clean
 
 PYTHON_BIN := .venv/bin/python
 ROS_PYTHON := .venv-ros/bin/python
@@ -27,6 +27,11 @@ setup-ros: .venv-ros/ready ## make .venv-ros with ROS 2's rclpy, where it has wh
 
 .venv-ros/ready: requirements/ros.lock requirements/colcon.lock pyproject.toml setup.py $(LEARNER)
 	@dev/setup ros
+
+setup-tf: .venv-tf/ready ## make .venv-tf with TensorFlow, to make .tflite files that train themselves; 1.6 GB
+
+.venv-tf/ready: requirements/tensorflow.lock
+	@dev/setup tf
 
 node_modules/ready: package-lock.json
 	@dev/setup lint
@@ -74,6 +79,7 @@ lock: setup ## resolve the dependencies anew: versions and hashes, no addresses
 	$(COMPILE) --extra ros --extra services --extra mcu --extra test --constraint requirements/dev.lock \
 		--output-file requirements/ros.lock pyproject.toml
 	$(COMPILE) --output-file requirements/colcon.lock requirements/colcon.in
+	$(COMPILE) --output-file requirements/tensorflow.lock requirements/tensorflow.in
 	$(COMPILE) --extra mcu --extra tls --constraint requirements/dev.lock --output-file requirements/agent.lock pyproject.toml
 	$(COMPILE) --extra mcu --extra tls --extra litert --constraint requirements/dev.lock \
 		--output-file requirements/agent-litert.lock pyproject.toml
@@ -81,5 +87,5 @@ lock: setup ## resolve the dependencies anew: versions and hashes, no addresses
 	$(COMPILE) --constraint requirements/dev.lock --output-file requirements/build.lock requirements/build.in
 
 clean: ## remove everything that `make setup` and the builds made
-	rm -rf .venv .venv-ros .venv-colcon node_modules build dist *.egg-info tinyfleet/learner/_native.so
+	rm -rf .venv .venv-ros .venv-colcon .venv-tf node_modules build dist *.egg-info tinyfleet/learner/_native.so
 	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -20,6 +20,7 @@ from tinyfleet.files import write_whole
 from tinyfleet.model.document import model_from_document, model_to_document
 from tinyfleet.model.extractor import extractor_from_document, extractor_to_document
 from tinyfleet.model.spec import MAX_PARAMETERS, Parameters, parameters_sha256
+from tinyfleet.model.trainable import trainable_from_document, trainable_to_document
 from tinyfleet.run import RunSpec
 from tinyfleet.strategies.base import MAX_MEMORY_VECTORS, Memory
 
@@ -143,13 +144,15 @@ def run_to_document(run: RunSpec) -> dict[str, Any]:
     }
     if run.extractor is not None:
         document["extractor"] = extractor_to_document(run.extractor)
+    if run.trainable is not None:
+        document["trainable"] = trainable_to_document(run.trainable)
     return document
 
 
 def run_from_document(document: Any) -> RunSpec:
     """The run a document describes; unknown or missing keys are refused."""
-    extracts = isinstance(document, dict) and "extractor" in document
-    _check_keys("run", document, _RUN_KEYS | ({"extractor"} if extracts else set()))
+    own = {"extractor", "trainable"} & document.keys() if isinstance(document, dict) else set()
+    _check_keys("run", document, _RUN_KEYS | own)
     for key in ("model", "task_options", "strategy_options"):
         if not isinstance(document[key], dict):
             raise InvalidInput(f"a run's {key} must be an object")
@@ -161,7 +164,8 @@ def run_from_document(document: Any) -> RunSpec:
         seed=_whole("seed", document["seed"]),
         task_options=document["task_options"],
         strategy_options=document["strategy_options"],
-        extractor=extractor_from_document(document["extractor"]) if extracts else None,
+        extractor=extractor_from_document(document["extractor"]) if "extractor" in own else None,
+        trainable=trainable_from_document(document["trainable"]) if "trainable" in own else None,
     )
 
 

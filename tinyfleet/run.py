@@ -19,6 +19,7 @@ from tinyfleet.model.extractor import Extractor
 from tinyfleet.model.initialization import initial_parameters
 from tinyfleet.model.layers import Shape
 from tinyfleet.model.spec import ModelSpec, Parameters
+from tinyfleet.model.trainable import TrainableGraph
 from tinyfleet.randomness import Purpose, RandomStream
 from tinyfleet.run_files import RunFile
 from tinyfleet.strategies import Strategy, find_strategy, make_strategy
@@ -53,7 +54,8 @@ class RunSpec:
 
     task and its options name the distribution of problems; strategy and its options the
     algorithm. rounds: 1 to 100,000,000. seed: 0 to 2**63 - 1. extractor: what turns the task's
-    samples into those of the model, if anything does; it stays as it is.
+    samples into those of the model, if anything does; it stays as it is. trainable: the `.tflite`
+    file that computes a model of tensors; None for every other.
     """
 
     model: ModelSpec
@@ -64,6 +66,7 @@ class RunSpec:
     task_options: Mapping[str, Any] = field(default_factory=dict)
     strategy_options: Mapping[str, Any] = field(default_factory=dict)
     extractor: Extractor | None = None
+    trainable: TrainableGraph | None = None
 
     def __post_init__(self) -> None:
         if not 1 <= self.rounds <= MAX_ROUNDS:
@@ -75,6 +78,12 @@ class RunSpec:
             raise InvalidInput(
                 f"model '{self.model.name}' does not take the extractor's {features} features: "
                 f"its input must be 1x1x{features}"
+            )
+        if self.trainable is not None:
+            self.trainable.check_model(self.model)
+        elif self.model.computes_by_itself:
+            raise InvalidInput(
+                f"a run of model '{self.model.name}' needs the file that computes it"
             )
         self.make_strategy()
 
@@ -88,16 +97,30 @@ class RunSpec:
     @property
     def files(self) -> tuple[RunFile, ...]:
         """The files that whoever trains needs beside the spec."""
-        return () if self.extractor is None else (self.extractor.file,)
+        given = (self.extractor, self.trainable)
+        return tuple(one.file for one in given if one is not None)
+
+    @property
+    def initial_file(self) -> RunFile | None:
+        """The file that version 0 is, where the seed does not make it: float32, little-endian."""
+        return None if self.trainable is None else self.trainable.initial_file(self.model)
 
     def make_strategy(self) -> Strategy:
         """The strategy object this run asks for."""
         layers = self.model.trainable_layers
         return make_strategy(self.strategy, self.rounds, self.strategy_options, layers)
 
-    def initial_parameters(self) -> Parameters:
-        """Version 0 of the model."""
-        return initial_parameters(self.model, self.seed)
+    def initial_parameters(self, own: Parameters | None = None) -> Parameters:
+        """Version 0 of the model.
+
+        own: the weights that the run's file begins with, `(parameter_count,) float32`, where the
+        model is one; raises InvalidInput without them, and for others.
+        """
+        if self.trainable is None:
+            return initial_parameters(self.model, self.seed)
+        if own is None:
+            raise InvalidInput(f"model '{self.model.name}' begins with the weights in its file")
+        return self.trainable.check_initial(self.model.check_parameters(own)).copy()
 
 
 def training_samples(task: Task, seed: int, round: int, slot: int, count: int) -> Samples:
@@ -113,18 +136,20 @@ def make_run(
     model: ModelSpec | str | None = None,
     strategy_options: Mapping[str, Any] | None = None,
     extractor: Extractor | None = None,
+    trainable: TrainableGraph | None = None,
 ) -> RunSpec:
     """A complete run: the task's recommended options where the caller sets none.
 
     model: a spec, the name of a built-in model, or None for the task's default; behind an
-    extractor the default is one dense layer.
+    extractor the default is one dense layer. trainable: the file that computes a model of tensors.
     """
     known = options_of(find_strategy(strategy))
     options = {name: entry.default for name, entry in known.items()}
     options |= task.recommended.get(strategy, {})
     options |= strategy_options or {}
     spec = model if isinstance(model, ModelSpec) else fitting_model(task, model, extractor)
-    run = RunSpec(spec, task.name, strategy, rounds, seed, dict(task.options), options, extractor)
+    about = (strategy, rounds, seed, dict(task.options), options, extractor, trainable)
+    run = RunSpec(spec, task.name, *about)
     check_fits(task, run)
     return run
 

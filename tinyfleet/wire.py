@@ -17,6 +17,7 @@ from tinyfleet.errors import InvalidInput
 from tinyfleet.model.extractor import Extractor
 from tinyfleet.model.layers import Layer
 from tinyfleet.model.spec import ModelSpec, Parameters, make_layer
+from tinyfleet.model.trainable import SignatureNames, TrainableGraph
 from tinyfleet.run import RunSpec
 from tinyfleet.strategies.plan import AS_IT_IS, EVERYTHING, Download, Phase, TrainingPlan, Upload
 from tinyfleet.v1 import model_pb2
@@ -47,6 +48,7 @@ def run_to_message(run: RunSpec) -> model_pb2.RunSpec:
         strategy_options=_struct(run.strategy_options),
         rounds=run.rounds,
         seed=run.seed,
+        trainable=_trainable_to_message(run.trainable) if run.trainable else None,
     )
 
 
@@ -62,6 +64,7 @@ def run_from_message(message: model_pb2.RunSpec) -> RunSpec:
         task_options=_options("task_options", message.task_options),
         strategy_options=_options("strategy_options", message.strategy_options),
         extractor=extractor,
+        trainable=_trainable_from_message(message),
     )
 
 
@@ -226,6 +229,29 @@ def _layer_from_message(message: model_pb2.Layer) -> Layer:
     options = getattr(message, kind)
     return make_layer(
         kind, {field.name: getattr(options, field.name) for field in options.DESCRIPTOR.fields}
+    )
+
+
+def _trainable_to_message(graph: TrainableGraph) -> model_pb2.TrainableGraph:
+    return model_pb2.TrainableGraph(
+        sha256=graph.sha256,
+        size_bytes=graph.size,
+        initial_sha256=graph.initial_sha256,
+        weights=graph.weights,
+        names=_struct(graph.names.to_document()),
+    )
+
+
+def _trainable_from_message(run: model_pb2.RunSpec) -> TrainableGraph | None:
+    if not run.HasField("trainable"):
+        return None
+    graph = run.trainable
+    return TrainableGraph(
+        sha256=graph.sha256,
+        size=graph.size_bytes,
+        initial_sha256=graph.initial_sha256,
+        weights=tuple(graph.weights),
+        names=SignatureNames.of(_options("trainable.names", graph.names)),
     )
 
 

@@ -27,7 +27,7 @@ from tinyfleet.readings import Level, Reading
 from tinyfleet.run import RunSpec
 from tinyfleet.strategies.server import ServerState
 from tinyfleet.telemetry import Telemetry
-from tinyfleet.wire import parameters_to_bytes
+from tinyfleet.wire import parameters_from_bytes, parameters_to_bytes
 
 MAX_INLINE_BYTES = 256 * 1024  # models up to this size travel inside other messages
 MAX_LOOP_FOLD_BYTES = 4 * 1024 * 1024  # our choice: longer rounds are folded beside the loop
@@ -170,8 +170,7 @@ class Keeper:
         async with self._loading:
             run = await self._load(run_id)
             if run is None:
-                await self.files.check(spec.files)
-                initial = Snapshot(0, spec.initial_parameters())
+                initial = Snapshot(0, await self._version_0(spec))
                 await self._commits.run(self._journal.create, run_id, spec, initial, grant_key)
                 self._runs[run_id] = _Run(run_id, ledger_of(spec)(spec, initial), grant_key)
                 details = fields(run=run_id, strategy=spec.strategy, rounds=spec.rounds)
@@ -182,6 +181,16 @@ class Keeper:
                 raise Conflict(
                     f"run {run_id} belongs to another coordinator: give this one that one's state"
                 )
+
+    async def _version_0(self, spec: RunSpec) -> Parameters:
+        """What a run starts from: made of its seed, or stored as a file before the run."""
+        await self.files.check(spec.files)
+        if spec.initial_file is None:
+            return spec.initial_parameters()
+        await self.files.check([spec.initial_file])
+        data = b"".join([part async for _, part in self.files.fetch(spec.initial_file.sha256)])
+        own = parameters_from_bytes(data, spec.model.parameter_count)
+        return await asyncio.to_thread(spec.initial_parameters, own)
 
     async def close_round(self, run_id: str, round: int) -> None:
         """End a round with the updates that are stored. Raises NotReady when there is none."""

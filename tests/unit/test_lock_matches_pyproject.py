@@ -11,7 +11,7 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).resolve().parents[2]
 LOCKS = {
     name: (ROOT / "requirements" / f"{name}.lock").read_text(encoding="utf-8")
-    for name in ("dev", "ros", "colcon", "agent", "services", "build")
+    for name in ("dev", "ros", "colcon", "tensorflow", "agent", "services", "build")
 }
 # What .venv-ros and the images have; .venv has all but [ros].
 EXTRAS = {
@@ -24,7 +24,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 
 
 def asked_for(lock: str) -> list[Requirement]:
-    if lock in ("colcon", "build"):
+    if lock in ("colcon", "tensorflow", "build"):
         lines = (ROOT / "requirements" / f"{lock}.in").read_text(encoding="utf-8").splitlines()
         return [Requirement(line) for line in lines if not line.startswith("#")]
     project = PROJECT["project"]

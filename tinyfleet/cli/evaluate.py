@@ -17,8 +17,8 @@ from tinyfleet.cli.options import (
     task_flags,
 )
 from tinyfleet.cli.outcome import model_document, print_evaluation, score_documents
+from tinyfleet.cli.trainable import TrainableFile, learner_of, trainable_option
 from tinyfleet.evaluation import evaluate
-from tinyfleet.learner import make_learner
 from tinyfleet.model.spec import parameters_sha256
 from tinyfleet.run import check_fits
 from tinyfleet.tasks import Task, make_task
@@ -40,6 +40,7 @@ def _task_flags(command: Any) -> Any:
 @click.option("--task", metavar="NAME", help="Problems to test on. [default: the checkpoint's]")
 @_task_flags
 @extractor_option
+@trainable_option
 @evaluation_options()
 @engine_option
 @json_option
@@ -50,6 +51,7 @@ def command(
     ways: int | None,
     data: Path | None,
     extractor: Path | None,
+    trainable: Path | None,
     test: EvaluationOptions,
     engine: str,
     as_json: bool,
@@ -59,12 +61,12 @@ def command(
     chosen = dict(task_options) | ({} if ways is None else {"ways": ways})
     problems = _make_task(checkpoint, task, chosen, data)
     model = checkpoint.run.model
+    trained_by = None if trainable is None else TrainableFile(trainable)
+    learner = learner_of(checkpoint.run, engine, trained_by)
     check_fits(problems, checkpoint.run)
     given = None if extractor is None else ExtractorFile(extractor)
     problems = seen_by_the_model(problems, checkpoint.run.extractor, given)
-    evaluation = evaluate(
-        make_learner(model, engine), checkpoint.parameters, problems, test.settings(problems)
-    )
+    evaluation = evaluate(learner, checkpoint.parameters, problems, test.settings(problems))
     if not as_json:
         print(f"{file}: {model.name}, version {checkpoint.version:,} of {checkpoint.run.rounds:,}")
         print_evaluation(evaluation)

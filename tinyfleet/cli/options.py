@@ -16,9 +16,17 @@ from typing import Any
 import click
 
 from tinyfleet.cli.extractors import ExtractorFile, extractor_option
+from tinyfleet.cli.trainable import (
+    TrainableFile,
+    learner_of,
+    signature_option,
+    trainable_option,
+)
+from tinyfleet.client import Fleet
 from tinyfleet.config import check_address
 from tinyfleet.errors import InvalidInput, unknown_name
 from tinyfleet.evaluation import EvaluationSettings
+from tinyfleet.learner import Learner
 from tinyfleet.model import BUILTIN_MODELS, ModelSpec, load_model
 from tinyfleet.run import MAX_SEED, RunSpec, make_run
 from tinyfleet.strategies import STRATEGIES
@@ -41,6 +49,7 @@ class RunOptions:
     task_options: dict[str, Any]
     data: Path | None
     extractor: ExtractorFile | None = None
+    trainable: TrainableFile | None = None
 
     def make_task(self) -> Task:
         """The task, with its data where it needs any."""
@@ -58,10 +67,34 @@ class RunOptions:
 
     def make_run(self, task: TaskOutline) -> RunSpec:
         """The complete run: every option explicit."""
+        if self.trainable is not None:
+            return self._make_trainable_run(task, self.trainable)
         model = find_model(self.model) if self.model else None
         extractor = None if self.extractor is None else self.extractor.extractor_for(task)
         about = (self.strategy, self.rounds, self.seed, model, self.settings, extractor)
         return make_run(task, *about)
+
+    def make_learner(self, run: RunSpec, engine: str) -> Learner:
+        """What computes the run's model here."""
+        return learner_of(run, engine, self.trainable)
+
+    def put_files(self, fleet: Fleet) -> None:
+        """Store the files that the run needs with the fleet's aggregator."""
+        for file in (self.extractor, self.trainable):
+            if file is not None:
+                file.put_into(fleet)
+
+    def _make_trainable_run(self, task: TaskOutline, file: TrainableFile) -> RunSpec:
+        if self.model:
+            raise InvalidInput("a run has one model: give either --model or --trainable")
+        if self.extractor is not None:
+            raise InvalidInput("a file of --trainable takes samples as they are: no --extractor")
+        model, graph = file.model_for(task)
+        run = make_run(
+            task, self.strategy, self.rounds, self.seed, model, self.settings, trainable=graph
+        )
+        file.check_plan(run)
+        return run
 
 
 @dataclass(frozen=True)
@@ -100,11 +133,15 @@ def run_options(command: Command) -> Command:
             task_options["ways"] = ways
         extractor = flags.pop("extractor")
         names = ("task", "strategy", "model", "rounds", "seed", "data")
+        file, signatures = flags.pop("trainable"), dict(flags.pop("signatures"))
+        if signatures and file is None:
+            raise InvalidInput("--signature is about a file: give it with --trainable")
         run = RunOptions(
             **{name: flags.pop(name) for name in names},
             settings=dict(flags.pop("settings")),
             task_options=task_options,
             extractor=None if extractor is None else ExtractorFile(extractor),
+            trainable=TrainableFile(file, signatures) if file else None,
         )
         return command(run=run, **flags)
 
@@ -125,6 +162,8 @@ def run_options(command: Command) -> Command:
             help="Built-in model or file. [default: the task's; behind an extractor: linear]",
         ),
         extractor_option,
+        trainable_option,
+        signature_option(_pairs),
         click.option("--rounds", type=int, default=10_000, metavar="N", help="Rounds of training."),
         seed_option("Seed of every random draw of the run."),
         click.option(

@@ -52,7 +52,12 @@ class Outcome:
     warnings: tuple[str, ...] = ()
 
     def estimates(self) -> tuple[Estimate, ...]:
-        """Time and energy of all devices, on each deployment; a plan's work is that of round 0."""
+        """Time and energy of all devices, on each deployment; a plan's work is that of round 0.
+
+        None for a model that computes by itself, whose work nobody has counted.
+        """
+        if self.run.model.computes_by_itself:
+            return ()
         plan = self.run.make_strategy().plan(0)
         work = plan_workload(self.run.model, plan).times(self.samples / plan.samples)
         return tuple(
@@ -117,7 +122,8 @@ def print_outcome(outcome: Outcome) -> None:
         + (f", {outcome.diverged:,} updates diverged" if outcome.diverged else "")
     )
     energy = ", ".join(f"{quantity(e.total_j, 'J')} {e.deployment}" for e in outcome.estimates())
-    print(wrapped(f"energy of all devices, estimated: {energy}"))
+    if energy:
+        print(wrapped(f"energy of all devices, estimated: {energy}"))
     print_evaluation(outcome.evaluation)
     for warning in outcome.warnings:
         print(wrapped(f"warning: {warning}"))

@@ -79,8 +79,7 @@ def start(
     health = Health(spec.rounds, None, warn)
     with Fleet(coordinator, tls=tls) as fleet:
         wait_for_agents(fleet, wait_for)
-        if run.extractor is not None:
-            run.extractor.put_into(fleet)
+        run.put_files(fleet)
         state = fleet.create_run(spec)
         if watch:
             state = follow(fleet, state.run_id, health, quiet=as_json)

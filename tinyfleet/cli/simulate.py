@@ -29,11 +29,11 @@ from tinyfleet.cli.outcome import (
     print_outcome,
     say_kept,
 )
+from tinyfleet.cli.trainable import version_0
 from tinyfleet.energy import load_models
 from tinyfleet.errors import InvalidInput
 from tinyfleet.evaluation import Evaluation, EvaluationSettings, Health, evaluate
 from tinyfleet.exchange import exchange_of
-from tinyfleet.learner import make_learner
 from tinyfleet.learner.protocol import Learner
 from tinyfleet.reports.history import LossHistory
 from tinyfleet.run import RunSpec
@@ -94,7 +94,7 @@ def command(
     settings = test.settings(task)
     start = _resumed(resume, spec)
     make_folder(out)
-    learner = make_learner(spec.model, engine)
+    learner = run.make_learner(spec, engine)
     watcher = _Watcher(spec, task, learner, settings, test_every, quiet=as_json)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a stop keeps the work, like Ctrl-C
     try:
@@ -162,7 +162,9 @@ def _train(
     watcher: _Watcher,
     devices: int | None,
 ) -> Outcome:
-    parameters, version = (start.parameters, start.version) if start else (None, 0)
+    parameters, version = (
+        (start.parameters, start.version) if start else (version_0(run, learner), 0)
+    )
     memory = start.memory if start else ()
     began = time.perf_counter()
     with watcher.progress:

@@ -37,7 +37,6 @@ from tinyfleet.client import Fleet
 from tinyfleet.energy import load_models
 from tinyfleet.errors import InvalidInput, Refused, TinyFleetError
 from tinyfleet.evaluation import Evaluation, EvaluationSettings, Health, evaluate
-from tinyfleet.learner import make_learner
 from tinyfleet.learner.protocol import Learner
 from tinyfleet.run import RunSpec
 from tinyfleet.tasks import Task
@@ -123,7 +122,7 @@ def command(
     spec = run.make_run(task)
     task = run.seen_by_the_model(task)
     session = _Session(
-        spec, task, make_learner(spec.model, engine), test.settings(task), test_every, engine
+        spec, task, run.make_learner(spec, engine), test.settings(task), test_every, run, engine
     )
     make_folder(out)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # stopped in order, like Ctrl-C
@@ -135,8 +134,7 @@ def command(
             _say_where(local, agents, boards)
         with Fleet(local.coordinator, tls=local.tls) as fleet:
             local.wait_for_agents(fleet)
-            if run.extractor is not None:
-                run.extractor.put_into(fleet)
+            run.put_files(fleet)
             outcome, summary = session.train(local, fleet, quiet=as_json)
             outcome = replace(outcome, models=models)
             shares = fleet.list_agents() if boards and not as_json else []
@@ -156,6 +154,7 @@ class _Session:
     learner: Learner
     settings: EvaluationSettings
     test_every: int
+    options: RunOptions
     engine: str
 
     def train(
@@ -167,7 +166,8 @@ class _Session:
         """
         began = time.perf_counter()
         run_id = fleet.create_run(self.spec).run_id
-        learner = make_learner(self.spec.model, self.engine)  # a learner belongs to one thread
+        # A learner belongs to one thread: this one is for the tests beside the run.
+        learner = self.options.make_learner(self.spec, self.engine)
         health = Health(self.spec.rounds, self.spec.model, warn)
         tests = LiveTests(fleet, run_id, self.task, learner, self.settings, self.test_every, health)
         try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from functools import cache
 
-from tinyfleet.errors import unknown_name
+from tinyfleet.errors import InvalidInput, unknown_name
 from tinyfleet.learner.native import LIBRARY, NativeLearner
 from tinyfleet.learner.protocol import Learner, Samples, Trained, run_plan
 from tinyfleet.learner.reference import ReferenceLearner
@@ -23,10 +23,13 @@ def make_learner(spec: ModelSpec, engine: str = "auto") -> Learner:
     engine: `native` is the C learner, `reference` NumPy float32 with the same results, bit for bit,
     many times slower; `auto` is native where the installation has it, else reference, and says so
     once.
-    Raises DoesNotFit when the C learner is asked for but missing, or stale.
+    Raises DoesNotFit when the C learner is asked for but missing, or stale; InvalidInput for a
+    network that computes by itself, whose learner is `tinyfleet.litert.learner.LiteRtLearner`.
     """
     if engine not in ENGINES:
         raise unknown_name("engine", engine, ENGINES)
+    if spec.computes_by_itself:
+        raise InvalidInput(f"model '{spec.name}' needs its .tflite file: --trainable FILE")
     if engine == "native" or (engine == "auto" and LIBRARY.is_file()):
         return NativeLearner(spec)
     if engine == "auto":

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import struct
 
+from tinyfleet.errors import InvalidInput
 from tinyfleet.model.spec import ModelSpec, PlacedLayer
 
 # MUST match mcu_bridge/firmware/learner/learner.h (tests/unit/learner/test_header.py).
@@ -29,7 +30,12 @@ LAYER = struct.Struct("<BBBBHHIHHI")
 
 
 def layer_table(spec: ModelSpec) -> bytes:
-    """The table of `spec`: `20 * len(spec.layers)` bytes."""
+    """The table of `spec`: `20 * len(spec.layers)` bytes.
+
+    Raises InvalidInput for a network that computes by itself: C has no code for it.
+    """
+    if spec.computes_by_itself:
+        raise InvalidInput(f"model '{spec.name}' is a .tflite file: it cannot run on a board")
     return b"".join(_pack(placed) for placed in spec.placed)
 
 

@@ -261,6 +261,12 @@ _LOSSES = {
 }
 
 
+def sample_loss(name: str, outputs: Floats, targets: Floats) -> np.float32:
+    """The loss `name`, one of LOSSES, of one sample; both are `(outputs,) float32`."""
+    with _quiet():
+        return _LOSSES[name](outputs, targets)[0]
+
+
 # ---- layers ----
 
 

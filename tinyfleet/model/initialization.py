@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from tinyfleet.errors import InvalidInput
 from tinyfleet.model.spec import ModelSpec, Parameters
 from tinyfleet.randomness import Purpose, RandomStream
 
@@ -14,8 +15,11 @@ def initial_parameters(spec: ModelSpec, run_seed: int) -> Parameters:
     Weights are uniform in [-b, b) with b = sqrt(6 / fan_in) (He et al. 2015, eq. 10, as a uniform
     distribution of the same variance; our choice, because it needs only exactly rounded
     operations and is therefore the same on every processor). The last layer with parameters starts
-    ten times smaller: our choice, it keeps the first online steps small.
+    ten times smaller: our choice, it keeps the first online steps small. Raises InvalidInput for a
+    network that computes by itself: it begins with the weights in its file.
     """
+    if spec.computes_by_itself:
+        raise InvalidInput(f"model '{spec.name}' begins with the weights in its .tflite file")
     stream = RandomStream(run_seed, Purpose.INITIALIZATION)
     parameters = np.zeros(spec.parameter_count, np.float32)
     trainable = [placed for placed in spec.placed if placed.trainable]

@@ -32,6 +32,11 @@ class Layer:
         """Shape of the weights, `()` for a layer without any; the last axis is the output."""
         return ()
 
+    def biases(self, shape: Shape) -> int:
+        """How many biases come after the weights: one for each output, where there are weights."""
+        weights = self.weight_shape(shape)
+        return weights[-1] if weights else 0
+
     def fan_in(self, shape: Shape) -> int:
         """How many inputs feed one output value; 0 for a layer without parameters."""
         weights = self.weight_shape(shape)
@@ -145,6 +150,28 @@ class Tanh(Layer):
     kind = "tanh"
 
 
+@dataclass(frozen=True)
+class Tensor(Layer):
+    """A weight tensor of a network that computes by itself, of which only this is known.
+
+    values: how many there are. outputs: of the whole network, the same for each of its tensors. All
+    layers of a model are tensors, or none is; `tinyfleet.model.trainable` says what computes.
+    """
+
+    kind = "tensor"
+    values: int
+    outputs: int
+
+    def output_shape(self, shape: Shape) -> Shape:
+        return (1, 1, self.outputs)
+
+    def weight_shape(self, shape: Shape) -> tuple[int, ...]:
+        return (self.values,)
+
+    def biases(self, shape: Shape) -> int:
+        return 0
+
+
 LAYER_KINDS: dict[str, type[Layer]] = {
     layer.kind: layer
     for layer in (
@@ -157,6 +184,7 @@ LAYER_KINDS: dict[str, type[Layer]] = {
         Flatten,
         ReLU,
         Tanh,
+        Tensor,
     )
 }
 

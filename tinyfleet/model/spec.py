@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tinyfleet.errors import InvalidInput, unknown_name
-from tinyfleet.model.layers import LAYER_KINDS, MAX_CHANNELS, MAX_SIDE, Layer, Shape
+from tinyfleet.model.layers import LAYER_KINDS, MAX_CHANNELS, MAX_SIDE, Layer, Shape, Tensor
 
 Parameters = npt.NDArray[np.float32]
 
@@ -28,6 +28,8 @@ _FIELD_RANGES = {"units": (1, MAX_CHANNELS), "filters": (1, MAX_CHANNELS)} | {
     "kernel": (1, 255),
     "stride": (1, 255),
     "padding": (0, 254),
+    "values": (1, MAX_PARAMETERS),
+    "outputs": (1, MAX_ACTIVATIONS),
 }
 
 
@@ -89,6 +91,11 @@ class ModelSpec:
                 f"model has {start} parameters, at most {MAX_PARAMETERS} are allowed"
             )
         return tuple(placed)
+
+    @property
+    def computes_by_itself(self) -> bool:
+        """Whether its layers are only the weight tensors of a network that a file holds."""
+        return isinstance(self.layers[0], Tensor)
 
     @property
     def trainable_layers(self) -> tuple[str, ...]:
@@ -165,8 +172,8 @@ def _place(layer: Layer, name: str, shape: Shape, start: int) -> PlacedLayer:
     weights = 1
     for side in weight_shape:
         weights *= side
-    weights, biases = (weights, weight_shape[-1]) if weight_shape else (0, 0)
-    return PlacedLayer(name, layer, shape, output, start, weights, biases)
+    weights = weights if weight_shape else 0
+    return PlacedLayer(name, layer, shape, output, start, weights, layer.biases(shape))
 
 
 def _check(spec: ModelSpec) -> None:
@@ -184,5 +191,7 @@ def _check(spec: ModelSpec) -> None:
             low, high = _FIELD_RANGES[field.name]
             if not low <= getattr(layer, field.name) <= high:
                 raise InvalidInput(f"{layer.kind}: {field.name} must be {low} to {high}")
+    if len({layer.outputs if isinstance(layer, Tensor) else 0 for layer in spec.layers}) > 1:
+        raise InvalidInput("all layers of a model are tensors with the same outputs, or none is")
     if not any(layer.weight_shape((1, 1, 1)) for layer in spec.layers):
         raise InvalidInput("a model needs at least one layer with parameters")

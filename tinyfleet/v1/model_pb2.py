@@ -25,47 +25,51 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18tinyfleet/v1/model.proto\x12\x0ctinyfleet.v1\x1a\x1cgoogle/protobuf/struct.proto\"\xa3\x01\n\tModelSpec\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x14\n\x0cinput_height\x18\x02 \x01(\r\x12\x13\n\x0binput_width\x18\x03 \x01(\r\x12\x16\n\x0einput_channels\x18\x04 \x01(\r\x12#\n\x06layers\x18\x05 \x03(\x0b\x32\x13.tinyfleet.v1.Layer\x12 \n\x04loss\x18\x06 \x01(\x0e\x32\x12.tinyfleet.v1.Loss\"\xd8\x03\n\x05Layer\x12$\n\x05\x64\x65nse\x18\x01 \x01(\x0b\x32\x13.tinyfleet.v1.DenseH\x00\x12&\n\x06\x63onv2d\x18\x02 \x01(\x0b\x32\x14.tinyfleet.v1.Conv2DH\x00\x12\x39\n\x10\x64\x65pthwise_conv2d\x18\x03 \x01(\x0b\x32\x1d.tinyfleet.v1.DepthwiseConv2DH\x00\x12*\n\nmax_pool2d\x18\x04 \x01(\x0b\x32\x14.tinyfleet.v1.Pool2DH\x00\x12.\n\x0e\x61verage_pool2d\x18\x05 \x01(\x0b\x32\x14.tinyfleet.v1.Pool2DH\x00\x12\x42\n\x15global_average_pool2d\x18\x06 \x01(\x0b\x32!.tinyfleet.v1.GlobalAveragePool2DH\x00\x12(\n\x07\x66latten\x18\x07 \x01(\x0b\x32\x15.tinyfleet.v1.FlattenH\x00\x12\"\n\x04relu\x18\x08 \x01(\x0b\x32\x12.tinyfleet.v1.ReLUH\x00\x12\"\n\x04tanh\x18\t \x01(\x0b\x32\x12.tinyfleet.v1.TanhH\x00\x12,\n\textractor\x18\n \x01(\x0b\x32\x17.tinyfleet.v1.ExtractorH\x00\x42\x06\n\x04kind\"\x16\n\x05\x44\x65nse\x12\r\n\x05units\x18\x01 \x01(\r\"J\n\x06\x43onv2D\x12\x0f\n\x07\x66ilters\x18\x01 \x01(\r\x12\x0e\n\x06kernel\x18\x02 \x01(\r\x12\x0e\n\x06stride\x18\x03 \x01(\r\x12\x0f\n\x07padding\x18\x04 \x01(\r\"B\n\x0f\x44\x65pthwiseConv2D\x12\x0e\n\x06kernel\x18\x01 \x01(\r\x12\x0e\n\x06stride\x18\x02 \x01(\r\x12\x0f\n\x07padding\x18\x03 \x01(\r\"(\n\x06Pool2D\x12\x0e\n\x06kernel\x18\x01 \x01(\r\x12\x0e\n\x06stride\x18\x02 \x01(\r\"\x15\n\x13GlobalAveragePool2D\"\t\n\x07\x46latten\"\x06\n\x04ReLU\"\x06\n\x04Tanh\"A\n\tExtractor\x12\x0e\n\x06sha256\x18\x01 \x01(\t\x12\x12\n\nsize_bytes\x18\x02 \x01(\r\x12\x10\n\x08\x66\x65\x61tures\x18\x03 \x01(\r\"\xa8\x01\n\x0cTrainingPlan\x12#\n\x06phases\x18\x01 \x03(\x0b\x32\x13.tinyfleet.v1.Phase\x12\r\n\x05local\x18\x02 \x03(\t\x12$\n\x06upload\x18\x03 \x01(\x0b\x32\x14.tinyfleet.v1.Upload\x12(\n\x08\x64ownload\x18\x04 \x01(\x0b\x32\x16.tinyfleet.v1.Download\x12\x14\n\x0c\x63ounted_from\x18\x05 \x01(\r\"^\n\x06Upload\x12\x10\n\x08\x66raction\x18\x01 \x01(\x01\x12*\n\tprecision\x18\x02 \x01(\x0e\x32\x17.tinyfleet.v1.Precision\x12\x16\n\x0e\x65rror_feedback\x18\x03 \x01(\x08\"G\n\x08\x44ownload\x12*\n\tprecision\x18\x01 \x01(\x0e\x32\x17.tinyfleet.v1.Precision\x12\x0f\n\x07\x63hanges\x18\x02 \x01(\x08\"o\n\x05Phase\x12\x0f\n\x07samples\x18\x01 \x01(\r\x12\x0c\n\x04rate\x18\x02 \x01(\x01\x12\x12\n\nbatch_size\x18\x03 \x01(\r\x12\x0e\n\x06passes\x18\x04 \x01(\r\x12\x11\n\ttrainable\x18\x05 \x03(\t\x12\x10\n\x08proximal\x18\x06 \x01(\x01\"\xd1\x01\n\x07RunSpec\x12&\n\x05model\x18\x01 \x01(\x0b\x32\x17.tinyfleet.v1.ModelSpec\x12\x0c\n\x04task\x18\x02 \x01(\t\x12-\n\x0ctask_options\x18\x03 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x10\n\x08strategy\x18\x04 \x01(\t\x12\x31\n\x10strategy_options\x18\x05 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x0e\n\x06rounds\x18\x06 \x01(\r\x12\x0c\n\x04seed\x18\x07 \x01(\x04*Y\n\x04Loss\x12\x14\n\x10LOSS_UNSPECIFIED\x10\x00\x12\x1b\n\x17LOSS_MEAN_SQUARED_ERROR\x10\x01\x12\x1e\n\x1aLOSS_SOFTMAX_CROSS_ENTROPY\x10\x02*h\n\tPrecision\x12\x19\n\x15PRECISION_UNSPECIFIED\x10\x00\x12\x15\n\x11PRECISION_FLOAT32\x10\x01\x12\x15\n\x11PRECISION_FLOAT16\x10\x02\x12\x12\n\x0ePRECISION_INT8\x10\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18tinyfleet/v1/model.proto\x12\x0ctinyfleet.v1\x1a\x1cgoogle/protobuf/struct.proto\"\xa3\x01\n\tModelSpec\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x14\n\x0cinput_height\x18\x02 \x01(\r\x12\x13\n\x0binput_width\x18\x03 \x01(\r\x12\x16\n\x0einput_channels\x18\x04 \x01(\r\x12#\n\x06layers\x18\x05 \x03(\x0b\x32\x13.tinyfleet.v1.Layer\x12 \n\x04loss\x18\x06 \x01(\x0e\x32\x12.tinyfleet.v1.Loss\"\x80\x04\n\x05Layer\x12$\n\x05\x64\x65nse\x18\x01 \x01(\x0b\x32\x13.tinyfleet.v1.DenseH\x00\x12&\n\x06\x63onv2d\x18\x02 \x01(\x0b\x32\x14.tinyfleet.v1.Conv2DH\x00\x12\x39\n\x10\x64\x65pthwise_conv2d\x18\x03 \x01(\x0b\x32\x1d.tinyfleet.v1.DepthwiseConv2DH\x00\x12*\n\nmax_pool2d\x18\x04 \x01(\x0b\x32\x14.tinyfleet.v1.Pool2DH\x00\x12.\n\x0e\x61verage_pool2d\x18\x05 \x01(\x0b\x32\x14.tinyfleet.v1.Pool2DH\x00\x12\x42\n\x15global_average_pool2d\x18\x06 \x01(\x0b\x32!.tinyfleet.v1.GlobalAveragePool2DH\x00\x12(\n\x07\x66latten\x18\x07 \x01(\x0b\x32\x15.tinyfleet.v1.FlattenH\x00\x12\"\n\x04relu\x18\x08 \x01(\x0b\x32\x12.tinyfleet.v1.ReLUH\x00\x12\"\n\x04tanh\x18\t \x01(\x0b\x32\x12.tinyfleet.v1.TanhH\x00\x12,\n\textractor\x18\n \x01(\x0b\x32\x17.tinyfleet.v1.ExtractorH\x00\x12&\n\x06tensor\x18\x0b \x01(\x0b\x32\x14.tinyfleet.v1.TensorH\x00\x42\x06\n\x04kind\"\x16\n\x05\x44\x65nse\x12\r\n\x05units\x18\x01 \x01(\r\"J\n\x06\x43onv2D\x12\x0f\n\x07\x66ilters\x18\x01 \x01(\r\x12\x0e\n\x06kernel\x18\x02 \x01(\r\x12\x0e\n\x06stride\x18\x03 \x01(\r\x12\x0f\n\x07padding\x18\x04 \x01(\r\"B\n\x0f\x44\x65pthwiseConv2D\x12\x0e\n\x06kernel\x18\x01 \x01(\r\x12\x0e\n\x06stride\x18\x02 \x01(\r\x12\x0f\n\x07padding\x18\x03 \x01(\r\"(\n\x06Pool2D\x12\x0e\n\x06kernel\x18\x01 \x01(\r\x12\x0e\n\x06stride\x18\x02 \x01(\r\"\x15\n\x13GlobalAveragePool2D\"\t\n\x07\x46latten\"\x06\n\x04ReLU\"\x06\n\x04Tanh\"A\n\tExtractor\x12\x0e\n\x06sha256\x18\x01 \x01(\t\x12\x12\n\nsize_bytes\x18\x02 \x01(\r\x12\x10\n\x08\x66\x65\x61tures\x18\x03 \x01(\r\")\n\x06Tensor\x12\x0e\n\x06values\x18\x01 \x01(\r\x12\x0f\n\x07outputs\x18\x02 \x01(\r\"\xa8\x01\n\x0cTrainingPlan\x12#\n\x06phases\x18\x01 \x03(\x0b\x32\x13.tinyfleet.v1.Phase\x12\r\n\x05local\x18\x02 \x03(\t\x12$\n\x06upload\x18\x03 \x01(\x0b\x32\x14.tinyfleet.v1.Upload\x12(\n\x08\x64ownload\x18\x04 \x01(\x0b\x32\x16.tinyfleet.v1.Download\x12\x14\n\x0c\x63ounted_from\x18\x05 \x01(\r\"^\n\x06Upload\x12\x10\n\x08\x66raction\x18\x01 \x01(\x01\x12*\n\tprecision\x18\x02 \x01(\x0e\x32\x17.tinyfleet.v1.Precision\x12\x16\n\x0e\x65rror_feedback\x18\x03 \x01(\x08\"G\n\x08\x44ownload\x12*\n\tprecision\x18\x01 \x01(\x0e\x32\x17.tinyfleet.v1.Precision\x12\x0f\n\x07\x63hanges\x18\x02 \x01(\x08\"o\n\x05Phase\x12\x0f\n\x07samples\x18\x01 \x01(\r\x12\x0c\n\x04rate\x18\x02 \x01(\x01\x12\x12\n\nbatch_size\x18\x03 \x01(\r\x12\x0e\n\x06passes\x18\x04 \x01(\r\x12\x11\n\ttrainable\x18\x05 \x03(\t\x12\x10\n\x08proximal\x18\x06 \x01(\x01\"\x82\x02\n\x07RunSpec\x12&\n\x05model\x18\x01 \x01(\x0b\x32\x17.tinyfleet.v1.ModelSpec\x12\x0c\n\x04task\x18\x02 \x01(\t\x12-\n\x0ctask_options\x18\x03 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x10\n\x08strategy\x18\x04 \x01(\t\x12\x31\n\x10strategy_options\x18\x05 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x0e\n\x06rounds\x18\x06 \x01(\r\x12\x0c\n\x04seed\x18\x07 \x01(\x04\x12/\n\ttrainable\x18\x08 \x01(\x0b\x32\x1c.tinyfleet.v1.TrainableGraph\"\x85\x01\n\x0eTrainableGraph\x12\x0e\n\x06sha256\x18\x01 \x01(\t\x12\x12\n\nsize_bytes\x18\x02 \x01(\x04\x12\x16\n\x0einitial_sha256\x18\x03 \x01(\t\x12\x0f\n\x07weights\x18\x04 \x03(\t\x12&\n\x05names\x18\x05 \x01(\x0b\x32\x17.google.protobuf.Struct*Y\n\x04Loss\x12\x14\n\x10LOSS_UNSPECIFIED\x10\x00\x12\x1b\n\x17LOSS_MEAN_SQUARED_ERROR\x10\x01\x12\x1e\n\x1aLOSS_SOFTMAX_CROSS_ENTROPY\x10\x02*h\n\tPrecision\x12\x19\n\x15PRECISION_UNSPECIFIED\x10\x00\x12\x15\n\x11PRECISION_FLOAT32\x10\x01\x12\x15\n\x11PRECISION_FLOAT16\x10\x02\x12\x12\n\x0ePRECISION_INT8\x10\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'tinyfleet.v1.model_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_LOSS']._serialized_start=1705
-  _globals['_LOSS']._serialized_end=1794
-  _globals['_PRECISION']._serialized_start=1796
-  _globals['_PRECISION']._serialized_end=1900
+  _globals['_LOSS']._serialized_start=1973
+  _globals['_LOSS']._serialized_end=2062
+  _globals['_PRECISION']._serialized_start=2064
+  _globals['_PRECISION']._serialized_end=2168
   _globals['_MODELSPEC']._serialized_start=73
   _globals['_MODELSPEC']._serialized_end=236
   _globals['_LAYER']._serialized_start=239
-  _globals['_LAYER']._serialized_end=711
-  _globals['_DENSE']._serialized_start=713
-  _globals['_DENSE']._serialized_end=735
-  _globals['_CONV2D']._serialized_start=737
-  _globals['_CONV2D']._serialized_end=811
-  _globals['_DEPTHWISECONV2D']._serialized_start=813
-  _globals['_DEPTHWISECONV2D']._serialized_end=879
-  _globals['_POOL2D']._serialized_start=881
-  _globals['_POOL2D']._serialized_end=921
-  _globals['_GLOBALAVERAGEPOOL2D']._serialized_start=923
-  _globals['_GLOBALAVERAGEPOOL2D']._serialized_end=944
-  _globals['_FLATTEN']._serialized_start=946
-  _globals['_FLATTEN']._serialized_end=955
-  _globals['_RELU']._serialized_start=957
-  _globals['_RELU']._serialized_end=963
-  _globals['_TANH']._serialized_start=965
-  _globals['_TANH']._serialized_end=971
-  _globals['_EXTRACTOR']._serialized_start=973
-  _globals['_EXTRACTOR']._serialized_end=1038
-  _globals['_TRAININGPLAN']._serialized_start=1041
-  _globals['_TRAININGPLAN']._serialized_end=1209
-  _globals['_UPLOAD']._serialized_start=1211
-  _globals['_UPLOAD']._serialized_end=1305
-  _globals['_DOWNLOAD']._serialized_start=1307
-  _globals['_DOWNLOAD']._serialized_end=1378
-  _globals['_PHASE']._serialized_start=1380
-  _globals['_PHASE']._serialized_end=1491
-  _globals['_RUNSPEC']._serialized_start=1494
-  _globals['_RUNSPEC']._serialized_end=1703
+  _globals['_LAYER']._serialized_end=751
+  _globals['_DENSE']._serialized_start=753
+  _globals['_DENSE']._serialized_end=775
+  _globals['_CONV2D']._serialized_start=777
+  _globals['_CONV2D']._serialized_end=851
+  _globals['_DEPTHWISECONV2D']._serialized_start=853
+  _globals['_DEPTHWISECONV2D']._serialized_end=919
+  _globals['_POOL2D']._serialized_start=921
+  _globals['_POOL2D']._serialized_end=961
+  _globals['_GLOBALAVERAGEPOOL2D']._serialized_start=963
+  _globals['_GLOBALAVERAGEPOOL2D']._serialized_end=984
+  _globals['_FLATTEN']._serialized_start=986
+  _globals['_FLATTEN']._serialized_end=995
+  _globals['_RELU']._serialized_start=997
+  _globals['_RELU']._serialized_end=1003
+  _globals['_TANH']._serialized_start=1005
+  _globals['_TANH']._serialized_end=1011
+  _globals['_EXTRACTOR']._serialized_start=1013
+  _globals['_EXTRACTOR']._serialized_end=1078
+  _globals['_TENSOR']._serialized_start=1080
+  _globals['_TENSOR']._serialized_end=1121
+  _globals['_TRAININGPLAN']._serialized_start=1124
+  _globals['_TRAININGPLAN']._serialized_end=1292
+  _globals['_UPLOAD']._serialized_start=1294
+  _globals['_UPLOAD']._serialized_end=1388
+  _globals['_DOWNLOAD']._serialized_start=1390
+  _globals['_DOWNLOAD']._serialized_end=1461
+  _globals['_PHASE']._serialized_start=1463
+  _globals['_PHASE']._serialized_end=1574
+  _globals['_RUNSPEC']._serialized_start=1577
+  _globals['_RUNSPEC']._serialized_end=1835
+  _globals['_TRAINABLEGRAPH']._serialized_start=1838
+  _globals['_TRAINABLEGRAPH']._serialized_end=1971
 # @@protoc_insertion_point(module_scope)

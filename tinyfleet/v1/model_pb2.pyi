@@ -45,7 +45,7 @@ class ModelSpec(_message.Message):
     def __init__(self, name: _Optional[str] = ..., input_height: _Optional[int] = ..., input_width: _Optional[int] = ..., input_channels: _Optional[int] = ..., layers: _Optional[_Iterable[_Union[Layer, _Mapping]]] = ..., loss: _Optional[_Union[Loss, str]] = ...) -> None: ...
 
 class Layer(_message.Message):
-    __slots__ = ("dense", "conv2d", "depthwise_conv2d", "max_pool2d", "average_pool2d", "global_average_pool2d", "flatten", "relu", "tanh", "extractor")
+    __slots__ = ("dense", "conv2d", "depthwise_conv2d", "max_pool2d", "average_pool2d", "global_average_pool2d", "flatten", "relu", "tanh", "extractor", "tensor")
     DENSE_FIELD_NUMBER: _ClassVar[int]
     CONV2D_FIELD_NUMBER: _ClassVar[int]
     DEPTHWISE_CONV2D_FIELD_NUMBER: _ClassVar[int]
@@ -56,6 +56,7 @@ class Layer(_message.Message):
     RELU_FIELD_NUMBER: _ClassVar[int]
     TANH_FIELD_NUMBER: _ClassVar[int]
     EXTRACTOR_FIELD_NUMBER: _ClassVar[int]
+    TENSOR_FIELD_NUMBER: _ClassVar[int]
     dense: Dense
     conv2d: Conv2D
     depthwise_conv2d: DepthwiseConv2D
@@ -66,7 +67,8 @@ class Layer(_message.Message):
     relu: ReLU
     tanh: Tanh
     extractor: Extractor
-    def __init__(self, dense: _Optional[_Union[Dense, _Mapping]] = ..., conv2d: _Optional[_Union[Conv2D, _Mapping]] = ..., depthwise_conv2d: _Optional[_Union[DepthwiseConv2D, _Mapping]] = ..., max_pool2d: _Optional[_Union[Pool2D, _Mapping]] = ..., average_pool2d: _Optional[_Union[Pool2D, _Mapping]] = ..., global_average_pool2d: _Optional[_Union[GlobalAveragePool2D, _Mapping]] = ..., flatten: _Optional[_Union[Flatten, _Mapping]] = ..., relu: _Optional[_Union[ReLU, _Mapping]] = ..., tanh: _Optional[_Union[Tanh, _Mapping]] = ..., extractor: _Optional[_Union[Extractor, _Mapping]] = ...) -> None: ...
+    tensor: Tensor
+    def __init__(self, dense: _Optional[_Union[Dense, _Mapping]] = ..., conv2d: _Optional[_Union[Conv2D, _Mapping]] = ..., depthwise_conv2d: _Optional[_Union[DepthwiseConv2D, _Mapping]] = ..., max_pool2d: _Optional[_Union[Pool2D, _Mapping]] = ..., average_pool2d: _Optional[_Union[Pool2D, _Mapping]] = ..., global_average_pool2d: _Optional[_Union[GlobalAveragePool2D, _Mapping]] = ..., flatten: _Optional[_Union[Flatten, _Mapping]] = ..., relu: _Optional[_Union[ReLU, _Mapping]] = ..., tanh: _Optional[_Union[Tanh, _Mapping]] = ..., extractor: _Optional[_Union[Extractor, _Mapping]] = ..., tensor: _Optional[_Union[Tensor, _Mapping]] = ...) -> None: ...
 
 class Dense(_message.Message):
     __slots__ = ("units",)
@@ -130,6 +132,14 @@ class Extractor(_message.Message):
     features: int
     def __init__(self, sha256: _Optional[str] = ..., size_bytes: _Optional[int] = ..., features: _Optional[int] = ...) -> None: ...
 
+class Tensor(_message.Message):
+    __slots__ = ("values", "outputs")
+    VALUES_FIELD_NUMBER: _ClassVar[int]
+    OUTPUTS_FIELD_NUMBER: _ClassVar[int]
+    values: int
+    outputs: int
+    def __init__(self, values: _Optional[int] = ..., outputs: _Optional[int] = ...) -> None: ...
+
 class TrainingPlan(_message.Message):
     __slots__ = ("phases", "local", "upload", "download", "counted_from")
     PHASES_FIELD_NUMBER: _ClassVar[int]
@@ -179,7 +189,7 @@ class Phase(_message.Message):
     def __init__(self, samples: _Optional[int] = ..., rate: _Optional[float] = ..., batch_size: _Optional[int] = ..., passes: _Optional[int] = ..., trainable: _Optional[_Iterable[str]] = ..., proximal: _Optional[float] = ...) -> None: ...
 
 class RunSpec(_message.Message):
-    __slots__ = ("model", "task", "task_options", "strategy", "strategy_options", "rounds", "seed")
+    __slots__ = ("model", "task", "task_options", "strategy", "strategy_options", "rounds", "seed", "trainable")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     TASK_FIELD_NUMBER: _ClassVar[int]
     TASK_OPTIONS_FIELD_NUMBER: _ClassVar[int]
@@ -187,6 +197,7 @@ class RunSpec(_message.Message):
     STRATEGY_OPTIONS_FIELD_NUMBER: _ClassVar[int]
     ROUNDS_FIELD_NUMBER: _ClassVar[int]
     SEED_FIELD_NUMBER: _ClassVar[int]
+    TRAINABLE_FIELD_NUMBER: _ClassVar[int]
     model: ModelSpec
     task: str
     task_options: _struct_pb2.Struct
@@ -194,4 +205,19 @@ class RunSpec(_message.Message):
     strategy_options: _struct_pb2.Struct
     rounds: int
     seed: int
-    def __init__(self, model: _Optional[_Union[ModelSpec, _Mapping]] = ..., task: _Optional[str] = ..., task_options: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ..., strategy: _Optional[str] = ..., strategy_options: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ..., rounds: _Optional[int] = ..., seed: _Optional[int] = ...) -> None: ...
+    trainable: TrainableGraph
+    def __init__(self, model: _Optional[_Union[ModelSpec, _Mapping]] = ..., task: _Optional[str] = ..., task_options: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ..., strategy: _Optional[str] = ..., strategy_options: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ..., rounds: _Optional[int] = ..., seed: _Optional[int] = ..., trainable: _Optional[_Union[TrainableGraph, _Mapping]] = ...) -> None: ...
+
+class TrainableGraph(_message.Message):
+    __slots__ = ("sha256", "size_bytes", "initial_sha256", "weights", "names")
+    SHA256_FIELD_NUMBER: _ClassVar[int]
+    SIZE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    INITIAL_SHA256_FIELD_NUMBER: _ClassVar[int]
+    WEIGHTS_FIELD_NUMBER: _ClassVar[int]
+    NAMES_FIELD_NUMBER: _ClassVar[int]
+    sha256: str
+    size_bytes: int
+    initial_sha256: str
+    weights: _containers.RepeatedScalarFieldContainer[str]
+    names: _struct_pb2.Struct
+    def __init__(self, sha256: _Optional[str] = ..., size_bytes: _Optional[int] = ..., initial_sha256: _Optional[str] = ..., weights: _Optional[_Iterable[str]] = ..., names: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ...) -> None: ...

@@ -10,11 +10,11 @@ import pytest
 from builds import needs_gcc
 from vector_schema import problems
 
+from tinyfleet.learner.layer_table import LAYER_CODES
 from tinyfleet.learner.native import NativeLearner
 from tinyfleet.learner.protocol import Samples
 from tinyfleet.learner.reference import ReferenceLearner
 from tinyfleet.model import model_from_document, parameters_sha256
-from tinyfleet.model.layers import LAYER_KINDS
 from tinyfleet.strategies.plan import Phase
 
 FOLDER = Path(__file__).parents[2] / "vectors"
@@ -89,7 +89,7 @@ def test_a_spoilt_file_breaks_the_schema(spoil):
 
 def test_the_vectors_cover_every_layer_kind_and_both_losses():
     models = [vector["input"]["model"] for vector in VECTORS.values()]
-    assert {layer["kind"] for model in models for layer in model["layers"]} == set(LAYER_KINDS)
+    assert {layer["kind"] for model in models for layer in model["layers"]} == set(LAYER_CODES)
     assert len({model["loss"] for model in models}) == 2
 
 
