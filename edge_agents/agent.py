@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import tinyfleet
 from edge_agents.alive import alive_file
 from edge_agents.device_url import parse_device
+from edge_agents.learners import learner_of
 from edge_agents.membership import Membership
 from edge_agents.model_files import ModelFiles, default_folder
 from edge_agents.preparation import Preparation, ProcessData
@@ -25,7 +26,6 @@ from edge_agents.trainers.thread import WorkThread
 from tinyfleet.exposition.families import families_of, process_families
 from tinyfleet.exposition.serving import answering_scrapes
 from tinyfleet.exposition.text import Family
-from tinyfleet.learner import make_learner
 from tinyfleet.learner.native import LIBRARY, load_library
 from tinyfleet.logs import fields
 from tinyfleet.readings import Reading, Readings
@@ -142,7 +142,7 @@ class Agent:
         else:
             preparation = Preparation(
                 self._data.for_a_member(),
-                lambda spec: LocalTrainer(make_learner(spec.model, engine), thread),
+                lambda spec, contents: LocalTrainer(learner_of(spec, engine, contents), thread),
                 thread,
                 self._files,
             )

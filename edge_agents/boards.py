@@ -17,6 +17,7 @@ from typing import TypeVar
 import tinyfleet
 from edge_agents.device_url import DeviceChoice, device_name
 from edge_agents.first_of import first_of
+from edge_agents.learners import Contents
 from edge_agents.membership import MEMBER, Membership
 from edge_agents.model_files import ModelFiles
 from edge_agents.preparation import Preparation, ProcessData, SourceOf
@@ -325,7 +326,7 @@ class BoardMember:
             return lambda spec: stream
         return self._data.for_a_member()
 
-    def _trainer(self, spec: RunSpec) -> McuTrainer:
+    def _trainer(self, spec: RunSpec, _: Contents) -> McuTrainer:
         on_sensor = self._choice.on_sensor
         return McuTrainer(self._board, spec.model, self._thread, on_sensor, self._stream)
 

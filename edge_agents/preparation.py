@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
 
 from edge_agents.footprint import give_back_memory
+from edge_agents.learners import Contents, own_weights
 from edge_agents.model_files import Fetch, ModelFiles
 from edge_agents.sources import FileSource, SampleSource, TaskSource, load_own_data
 from edge_agents.trainers.protocol import Trainer
@@ -25,7 +26,7 @@ if TYPE_CHECKING:  # what learns from topics is loaded only where there is one
     from edge_agents.topic.topic import Topic
 
 SourceOf = Callable[[RunSpec], SampleSource]
-TrainerOf = Callable[[RunSpec], Trainer]
+TrainerOf = Callable[[RunSpec, Contents], Trainer]
 
 
 class Preparation:
@@ -45,18 +46,23 @@ class Preparation:
         contents = {file.sha256: await self._files.content(file, fetch) for file in spec.files}
         return await self._thread.run(lambda: self._prepare(spec, contents))
 
-    def _prepare(self, spec: RunSpec, contents: Mapping[str, bytes]) -> PreparedRun:
+    def _prepare(self, spec: RunSpec, contents: Contents) -> PreparedRun:
         source = self._source_of(spec)
         source.check(spec.sample_shape)
-        trainer = self._trainer_of(spec)
+        if spec.trainable is not None and not source.draws:
+            raise InvalidInput(
+                "samples of a sensor or a topic do not reach a .tflite that trains itself: leave "
+                "this run to agents with other data"
+            )
+        trainer = self._trainer_of(spec, contents)
         if spec.extractor is not None:
             trainer = _behind(spec.extractor, contents, source, trainer)
         give_back_memory()
-        return PreparedRun(spec, source, trainer)
+        return PreparedRun(spec, source, trainer, own_weights(spec, contents))
 
 
 def _behind(
-    extractor: Extractor, contents: Mapping[str, bytes], source: SampleSource, trainer: Trainer
+    extractor: Extractor, contents: Contents, source: SampleSource, trainer: Trainer
 ) -> Trainer:
     """The trainer, on the features of what the source draws."""
     if not source.draws:

@@ -53,16 +53,17 @@ log = logging.getLogger("work")
 
 @dataclass(frozen=True)
 class PreparedRun:
-    """What serves the assignments of one run."""
+    """What serves the assignments of one run. own: what a model that is a file begins with."""
 
     spec: RunSpec
     source: SampleSource
     trainer: Trainer
+    own: Parameters | None = None
 
     @cached_property
     def initial(self) -> Parameters:
         """Version 0 of the model: what local layers begin as."""
-        return self.spec.initial_parameters()
+        return self.spec.initial_parameters(self.own)
 
     @cached_property
     def overlaps(self) -> bool:

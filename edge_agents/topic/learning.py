@@ -27,7 +27,7 @@ class TopicLearning:
         stream = self.topic.for_a_member()
         return Preparation(
             lambda spec: stream,
-            lambda spec: self._trainer(spec, thread, engine, stream),
+            lambda spec, _: self._trainer(spec, thread, engine, stream),
             thread,
             files,
         )

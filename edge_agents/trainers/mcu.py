@@ -17,6 +17,7 @@ from edge_agents.trainers.thread import WorkThread
 from edge_agents.uploads import SlotUpload
 from mcu_bridge.device import Device
 from tinyfleet.exchange import Payload
+from tinyfleet.learner.layer_table import layer_table
 from tinyfleet.learner.memory import needs_gradient, stored_samples
 from tinyfleet.learner.protocol import PlanTotal, Samples, Trained, check_samples, parts_of
 from tinyfleet.learner.targets import board_memory_needed
@@ -75,6 +76,7 @@ class McuTrainer:
 
         stream: gives the samples of a topic, instead of what a slot draws.
         """
+        layer_table(spec)  # refuses a model that no board computes
         self._board = board
         self._spec = spec
         self._thread = thread
