@@ -1,4 +1,4 @@
-"""`tinyfleet checkpoint pull`: a run's model as a file."""
+"""`tinyfleet checkpoint`: a run's model as a file, and inside the `.tflite` that it is."""
 
 from __future__ import annotations
 
@@ -6,17 +6,20 @@ from pathlib import Path
 
 import click
 
-from tinyfleet.checkpoint import save_checkpoint
+from tinyfleet.checkpoint import load_checkpoint, save_checkpoint
 from tinyfleet.cli.console import examples, json_option, print_json
 from tinyfleet.cli.fleet_options import fleet_options, resolve_run
 from tinyfleet.cli.outcome import model_document
+from tinyfleet.cli.trainable import TrainableFile, trainable_option
 from tinyfleet.client import Fleet
+from tinyfleet.errors import InvalidInput
+from tinyfleet.files import write_whole
 from tinyfleet.model import parameters_sha256
 
 
 @click.group("checkpoint")
 def command() -> None:
-    """Fetch a model from a fleet."""
+    """Fetch a model from a fleet, and take it where it is to be used."""
 
 
 @command.command(
@@ -66,3 +69,34 @@ def pull(
     else:
         print(f"{path}: round {checkpoint.version:,} of {checkpoint.run.rounds:,}")
         print(f"sha256 {sha256}")
+
+
+@command.command(
+    "fill",
+    epilog=examples(
+        "tinyfleet checkpoint fill model.tinyfleet --trainable mine.tflite -o learned.tflite",
+    ),
+)
+@click.argument("file", type=click.Path(path_type=Path))
+@trainable_option
+@click.option(
+    "--output", "-o", type=click.Path(path_type=Path), required=True, help="File to write."
+)
+@json_option
+def fill(file: Path, trainable: Path | None, output: Path, as_json: bool) -> None:
+    """Write what checkpoint FILE learned into the .tflite that its model is.
+
+    What comes trains and infers as before, and begins with these weights.
+    """
+    checkpoint = load_checkpoint(file)
+    if trainable is None:
+        raise InvalidInput("say which file the model is, with --trainable FILE.tflite")
+    filled = TrainableFile(trainable).filled(checkpoint.run, checkpoint.parameters)
+    try:
+        write_whole(output, filled.content)
+    except OSError as error:
+        raise InvalidInput(f"cannot write {output}: {error.strerror}") from None
+    if as_json:
+        print_json({"file": str(output), "sha256": filled.sha256, "bytes": len(filled.content)})
+    else:
+        print(f"{output}: {len(filled.content):,} bytes, {len(checkpoint.parameters):,} weights")

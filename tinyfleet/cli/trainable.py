@@ -96,6 +96,16 @@ class TrainableFile:
         with self._named():
             return LiteRtLearner(run.model, run.trainable, self.file)
 
+    def filled(self, run: RunSpec, parameters: Parameters) -> TfliteFile:
+        """The file of `run` with other weights to begin with."""
+        from tinyfleet.litert.learned import with_weights
+
+        if run.trainable is None:
+            raise InvalidInput(f"model '{run.model.name}' is no file that could be filled")
+        with self._named():
+            run.trainable.check_file(self.file.sha256)
+            return with_weights(self.file, run.trainable.names, parameters)
+
     @contextmanager
     def _named(self) -> Iterator[None]:
         """Say which file it is about."""

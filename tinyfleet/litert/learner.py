@@ -91,10 +91,7 @@ class LiteRtLearner:
 
     def __init__(self, spec: ModelSpec, graph: TrainableGraph, file: TfliteFile) -> None:
         """Raises InvalidInput unless `file` is that of `graph`, works, and has these weights."""
-        if file.sha256 != graph.sha256:
-            raise InvalidInput(
-                f"this .tflite file is {file.sha256[:12]}, the run's is {graph.sha256[:12]}"
-            )
+        graph.check_file(file.sha256)
         graph.check_model(spec)
         self._spec, self._own_rate = spec, graph.names.own_rate
         self._signatures = open_trainable(file, graph.names)

@@ -100,6 +100,11 @@ class TrainableGraph:
         """The weights it begins with as a file of their own: little-endian float32."""
         return RunFile(self.initial_sha256, model.parameter_bytes)
 
+    def check_file(self, sha256: str) -> None:
+        """Raise InvalidInput unless this is the hash of the file."""
+        if sha256 != self.sha256:
+            raise InvalidInput(f"this file is {sha256[:12]}..., the run's is {self.sha256[:12]}...")
+
     def check_model(self, model: ModelSpec) -> None:
         """Raise InvalidInput unless the layers of `model` are this file's tensors."""
         if not model.computes_by_itself or len(model.layers) != len(self.weights):
