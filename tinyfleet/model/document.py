@@ -36,9 +36,12 @@ def load_model(path: Path) -> ModelSpec:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InvalidInput(f"{path} is not valid TOML: {error}") from None
     try:
-        return model_from_document(document)
+        model = model_from_document(document)
     except InvalidInput as error:
         raise InvalidInput(f"{path}: {error}") from None
+    if model.computes_by_itself:
+        raise InvalidInput(f"{path}: tensors are of a .tflite file: give that, with --trainable")
+    return model
 
 
 def model_from_document(document: dict[str, Any]) -> ModelSpec:

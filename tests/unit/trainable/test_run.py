@@ -9,10 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edge_agents.trainers.mcu import McuTrainer
+from edge_agents.trainers.thread import WorkThread
 from tinyfleet.checkpoint import Checkpoint, decode, encode, run_from_document, run_to_document
 from tinyfleet.errors import InvalidInput
 from tinyfleet.model import ModelSpec
-from tinyfleet.model.document import model_from_document, model_to_document
+from tinyfleet.model.document import load_model, model_from_document, model_to_document
 from tinyfleet.model.layers import Dense, Tensor
 from tinyfleet.model.spec import parameters_sha256
 from tinyfleet.model.trainable import SignatureNames, TrainableGraph, trainable_from_document
@@ -52,6 +54,21 @@ def test_a_run_of_tensors_needs_the_file_that_computes_them():
         make_run(SINE, "tiny_reptile", 10, 1, MODEL)
     with pytest.raises(InvalidInput, match="2 layers of kind tensor, one for each weight"):
         make_run(SINE, "tiny_reptile", 10, 1, "mlp_32", trainable=GRAPH)
+
+
+def test_a_file_of_our_own_layers_has_no_tensors(tmp_path):
+    path = tmp_path / "model.toml"
+    layer = '{ kind = "tensor", values = 5, outputs = 1 }'
+    path.write_text(
+        f'name = "m"\ninput_shape = [1]\nloss = "mean_squared_error"\nlayers = [{layer}]\n'
+    )
+    with pytest.raises(InvalidInput, match="give that, with --trainable"):
+        load_model(path)
+
+
+def test_a_board_refuses_it_before_anything_is_sent():
+    with pytest.raises(InvalidInput, match="cannot run on a board"):
+        McuTrainer(None, MODEL, WorkThread())
 
 
 def test_version_0_is_what_the_file_begins_with_and_nothing_else(run):
