@@ -40,8 +40,8 @@ class Values(Protocol):
         """What comes in, in this type."""
         ...
 
-    def activation(self, name: str, shape: tuple[int, ...]) -> Tensor:
-        """What a layer puts out, by the name of its tensor."""
+    def activation(self, name: str, shape: tuple[int, ...], x: Tensor, *weights: Tensor) -> Tensor:
+        """What a layer makes of `x` with its weights, by the name of the tensor."""
         ...
 
     def fixed(self, name: str, shape: tuple[int, ...], scale: Quantization) -> Tensor:
@@ -63,7 +63,7 @@ class FloatValues:
             return x
         return writer.operator("DEQUANTIZE", [x], value(f"{x.name}/float", x.shape))
 
-    def activation(self, name: str, shape: tuple[int, ...]) -> Tensor:
+    def activation(self, name: str, shape: tuple[int, ...], x: Tensor, *weights: Tensor) -> Tensor:
         return value(name, shape)
 
     def fixed(self, name: str, shape: tuple[int, ...], scale: Quantization) -> Tensor:
@@ -133,7 +133,7 @@ class _LayerWriter:
         weights, biases = parts_of(placed, self._parameters)
         x = self.vector(x)
         inputs = [x, *self._constants(placed, weights.T, biases, x)]
-        output = self._values.activation(name, (1, len(biases)))
+        output = self._values.activation(name, (1, len(biases)), x, inputs[1])
         return self._writer.operator("FULLY_CONNECTED", inputs, output, **self._fused(relu))
 
     def conv2d(self, placed: PlacedLayer, x: Tensor, name: str, relu: bool) -> Tensor:
@@ -160,14 +160,14 @@ class _LayerWriter:
 
     def mean(self, placed: PlacedLayer, x: Tensor, name: str, relu: bool) -> Tensor:
         axes = self._writer.constant(f"{name}/axes", np.array([1, 2], np.int32))
-        output = self._values.activation(name, (1, placed.output_shape[2]))
+        output = self._values.activation(name, (1, placed.output_shape[2]), x)
         return self._writer.operator("MEAN", [self._image(x, placed), axes], output, keepDims=False)
 
     def flatten(self, placed: PlacedLayer, x: Tensor, name: str, relu: bool) -> Tensor:
         return self.vector(x)
 
     def relu(self, placed: PlacedLayer, x: Tensor, name: str, relu: bool) -> Tensor:
-        return self._writer.operator("RELU", [x], self._values.activation(name, x.shape))
+        return self._writer.operator("RELU", [x], self._values.activation(name, x.shape, x))
 
     def tanh(self, placed: PlacedLayer, x: Tensor, name: str, relu: bool) -> Tensor:
         return self._writer.operator("TANH", [x], self._values.fixed(name, x.shape, TANH_SCALE))
@@ -200,7 +200,7 @@ class _LayerWriter:
         layer: Any = placed.layer
         x, padding = self._padded(placed, self._image(x, placed))
         inputs = [x, *self._constants(placed, weights, biases, x)]
-        output = self._values.activation(name, (1, *placed.output_shape))
+        output = self._values.activation(name, (1, *placed.output_shape), x, inputs[1])
         options = {**options, **self._strides(layer.stride, padding)}
         return self._writer.operator(kind, inputs, output, **options)
 
