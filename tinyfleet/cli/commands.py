@@ -31,6 +31,10 @@ COMMANDS: dict[str, Entry] = {
     "compare": Entry("tinyfleet.cli.compare:command", "Compare strategies from several seeds."),
     "evaluate": Entry("tinyfleet.cli.evaluate:command", "Adapt a checkpoint to unseen problems."),
     "checkpoint": Entry("tinyfleet.cli.checkpoint:command", "Fetch a model from a fleet."),
+    "export": Entry(
+        "tinyfleet.cli.export:command", "Write a checkpoint's model as .tflite, C or arrays."
+    ),
+    "infer": Entry("tinyfleet.cli.infer:command", "Run a .tflite on samples."),
     "doctor": Entry("tinyfleet.cli.doctor:command", "Look for what is wrong, and say what to do."),
     "backup": Entry("tinyfleet.cli.backup:backup", "Back up a site while it works."),
     "restore": Entry("tinyfleet.cli.backup:restore_command", "Restore a site from a backup."),
