@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from tinyfleet.errors import InvalidInput
 from tinyfleet.export.layers import FloatValues, input_tensor_shape, write_layers
+from tinyfleet.export.running import layout_of
 from tinyfleet.export.tflite import check_exportable, write_model
 from tinyfleet.export.writer import GraphWriter, Quantization, Tensor, value
 from tinyfleet.learner.protocol import Floats, check_inputs
@@ -110,11 +111,11 @@ def ranges_of(file: TfliteFile, outputs: Sequence[Tensor], inputs: Floats) -> Ra
     inputs: `(count, values) float32`, from 1. Raises InvalidInput when a value is not finite.
     """
     interpreter = make_interpreter(file)
-    (entry,) = interpreter.get_input_details()
+    entry = layout_of(interpreter.get_input_details())
     places = [detail["index"] for detail in interpreter.get_output_details()]
     lowest, highest = np.full(len(places), np.inf), np.full(len(places), -np.inf)
     for sample in inputs:
-        interpreter.set_tensor(entry["index"], sample.reshape(entry["shape"]))
+        interpreter.set_tensor(entry.index, entry.encode(sample))
         interpreter.invoke()
         reached = [interpreter.get_tensor(place) for place in places]
         lowest = np.minimum(lowest, [tensor.min() for tensor in reached])

@@ -18,8 +18,8 @@ def run_written(file: TfliteFile, inputs: Floats) -> Floats:
     inputs: `(count, inputs) float32`; returns `(count, outputs) float32`.
     """
     interpreter = make_interpreter(file)
-    entry = _layout(interpreter.get_input_details())
-    leave = _layout(interpreter.get_output_details())
+    entry = layout_of(interpreter.get_input_details())
+    leave = layout_of(interpreter.get_output_details())
     outputs = np.empty((len(inputs), leave.values), np.float32)
     for sample, output in zip(inputs, outputs, strict=True):
         interpreter.set_tensor(entry.index, entry.encode(sample))
@@ -28,7 +28,8 @@ def run_written(file: TfliteFile, inputs: Floats) -> Floats:
     return outputs
 
 
-def _layout(details: list[dict[str, Any]]) -> TensorLayout:
+def layout_of(details: list[dict[str, Any]]) -> TensorLayout:
+    """The only tensor of an interpreter's input or output details."""
     (detail,) = details
     shape = tuple(int(side) for side in detail["shape"][1:])
     return TensorLayout(detail["index"], shape, detail["dtype"], *detail["quantization"])

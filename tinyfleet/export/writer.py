@@ -22,6 +22,7 @@ from tinyfleet.litert.file import TfliteFile
 
 SIGNATURE = "serving_default"  # TensorFlow's name for the signature that one takes without asking
 _SCHEMA_VERSION = 3
+_FEATURES = "features"
 _ALIGNMENT = 16  # bytes: `force_align` of a buffer's data in the schema
 _REMEDY = "writing a .tflite needs LiteRT's schema: pip install 'tinyfleet[litert]'"
 _MALFORMED = (AttributeError, IndexError, TypeError, ValueError, OverflowError, struct.error)
@@ -84,17 +85,33 @@ class GraphWriter:
         self.written: list[Tensor] = []  # what operators put out, in order
 
     def only_output(self) -> Tensor:
-        """The output of a file's graph, for an operator to continue from."""
+        """The output of a file's graph, as the tensor `features`, for an operator to continue from.
+
+        Raises InvalidInput unless it is the only one, of float32, int8 or uint8 with a scale.
+        """
+        try:
+            return self._read_output()
+        except _MALFORMED:
+            raise InvalidInput(
+                "this .tflite file cannot be continued: it needs one output, of float32, int8 or "
+                "uint8 with one scale"
+            ) from None
+
+    def takes_floats(self) -> bool:
+        """Whether the graph's input is float32."""
+        (index,) = self._graph.inputs
+        return bool(self._graph.tensors[index].type == self._types()["float32"])
+
+    def _read_output(self) -> Tensor:
         (index,) = self._graph.outputs
         tensor = self._graph.tensors[index]
-        dtype = {code: name for name, code in self._types().items()}[tensor.type]
+        (dtype,) = (name for name, code in self._types().items() if code == tensor.type)
         shape = tuple(int(side) for side in tensor.shape)
-        name = (tensor.name or b"features").decode(errors="replace")
         if dtype == "float32":
-            return Tensor(int(index), name, shape)
-        given = tensor.quantization
-        scale = Quantization((float(given.scale[0]),), int(given.zeroPoint[0]))
-        return Tensor(int(index), name, shape, dtype, scale)
+            return Tensor(int(index), _FEATURES, shape)
+        (scale,), (zero_point,) = tensor.quantization.scale, tensor.quantization.zeroPoint
+        quantization = Quantization((float(scale),), int(zero_point))
+        return Tensor(int(index), _FEATURES, shape, dtype, quantization)
 
     def input(self, name: str, shape: tuple[int, ...], scale: Quantization | None = None) -> Tensor:
         """The graph's input."""
