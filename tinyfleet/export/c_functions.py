@@ -1,7 +1,7 @@
 """The C of an exported header: one function per kind of layer, as docs/numerics.md has it.
 
 `NAME` stands for what all names of the header begin with. Each function reads x and writes y; those
-that keep the shape may do so in place.
+that keep the shape may do so in place; to the others nobody else may point where they write.
 """
 
 from __future__ import annotations
@@ -38,96 +38,76 @@ OPENING = """\
 #endif
 """
 
-_DENSE = """\
-static void NAME_dense(const float *x, float *y, const float *w, const float *b, int inputs,
-                       int outputs)
-{
-    UPPER_NOT_FUSED
-    for (int o = 0; o < outputs; o++) {
-        y[o] = 0.0f;
-    }
-    for (int i = 0; i < inputs; i++, w += outputs) {
-        for (int o = 0; o < outputs; o++) {
-            y[o] += x[i] * w[o];
-        }
-    }
-    for (int o = 0; o < outputs; o++) {
-        y[o] += b[o];
-    }
-}
-"""
-
 _CONV2D = """\
-static void NAME_conv2d(const float *x, float *y, const float *w, const float *b, int height,
-                        int width, int channels, int out_height, int out_width, int filters,
-                        int kernel, int stride, int padding)
+/* A dense layer is one of a single pixel. */
+static void NAME_conv2d(const float *restrict x, float *restrict y, const float *restrict w,
+                        const float *restrict b, int height, int width, int channels,
+                        int out_height, int out_width, int filters, int kernel, int stride,
+                        int padding)
 {
     UPPER_NOT_FUSED
-    for (int oy = 0; oy < out_height; oy++) {
-        for (int ox = 0; ox < out_width; ox++, y += filters) {
-            for (int f = 0; f < filters; f++) {
-                y[f] = 0.0f;
+    for (int pixel = 0; pixel < out_height * out_width; pixel++, y += filters) {
+        const int top = pixel / out_width * stride - padding;
+        const int left = pixel % out_width * stride - padding;
+        for (int f = 0; f < filters; f++) {
+            y[f] = 0.0f;
+        }
+        for (int tap = 0; tap < kernel * kernel; tap++) {
+            const int row = top + tap / kernel;
+            const int column = left + tap % kernel;
+            if (row < 0 || row >= height || column < 0 || column >= width) {
+                continue;
             }
-            for (int ky = 0; ky < kernel; ky++) {
-                const int iy = oy * stride + ky - padding;
-                for (int kx = 0; kx < kernel; kx++) {
-                    const int ix = ox * stride + kx - padding;
-                    if (iy < 0 || iy >= height || ix < 0 || ix >= width) {
-                        continue;
-                    }
-                    const float *in = x + (iy * width + ix) * channels;
-                    const float *tap = w + (ky * kernel + kx) * channels * filters;
-                    for (int c = 0; c < channels; c++, tap += filters) {
-                        for (int f = 0; f < filters; f++) {
-                            y[f] += in[c] * tap[f];
-                        }
-                    }
+            const float *in = x + (row * width + column) * channels;
+            const float *weights = w + tap * channels * filters;
+            for (int c = 0; c < channels; c++, weights += filters) {
+                for (int f = 0; f < filters; f++) {
+                    y[f] += in[c] * weights[f];
                 }
             }
-            for (int f = 0; f < filters; f++) {
-                y[f] += b[f];
-            }
+        }
+        for (int f = 0; f < filters; f++) {
+            y[f] += b[f];
         }
     }
 }
 """
 
 _DEPTHWISE = """\
-static void NAME_depthwise_conv2d(const float *x, float *y, const float *w, const float *b,
-                                  int height, int width, int channels, int out_height,
-                                  int out_width, int kernel, int stride, int padding)
+static void NAME_depthwise_conv2d(const float *restrict x, float *restrict y,
+                                  const float *restrict w, const float *restrict b, int height,
+                                  int width, int channels, int out_height, int out_width,
+                                  int kernel, int stride, int padding)
 {
     UPPER_NOT_FUSED
-    for (int oy = 0; oy < out_height; oy++) {
-        for (int ox = 0; ox < out_width; ox++, y += channels) {
+    for (int pixel = 0; pixel < out_height * out_width; pixel++, y += channels) {
+        const int top = pixel / out_width * stride - padding;
+        const int left = pixel % out_width * stride - padding;
+        for (int c = 0; c < channels; c++) {
+            y[c] = 0.0f;
+        }
+        for (int tap = 0; tap < kernel * kernel; tap++) {
+            const int row = top + tap / kernel;
+            const int column = left + tap % kernel;
+            if (row < 0 || row >= height || column < 0 || column >= width) {
+                continue;
+            }
+            const float *in = x + (row * width + column) * channels;
+            const float *weights = w + tap * channels;
             for (int c = 0; c < channels; c++) {
-                y[c] = 0.0f;
+                y[c] += in[c] * weights[c];
             }
-            for (int ky = 0; ky < kernel; ky++) {
-                const int iy = oy * stride + ky - padding;
-                for (int kx = 0; kx < kernel; kx++) {
-                    const int ix = ox * stride + kx - padding;
-                    if (iy < 0 || iy >= height || ix < 0 || ix >= width) {
-                        continue;
-                    }
-                    const float *in = x + (iy * width + ix) * channels;
-                    const float *tap = w + (ky * kernel + kx) * channels;
-                    for (int c = 0; c < channels; c++) {
-                        y[c] += in[c] * tap[c];
-                    }
-                }
-            }
-            for (int c = 0; c < channels; c++) {
-                y[c] += b[c];
-            }
+        }
+        for (int c = 0; c < channels; c++) {
+            y[c] += b[c];
         }
     }
 }
 """
 
 _MAX_POOL = """\
-static void NAME_max_pool2d(const float *x, float *y, int width, int channels, int out_height,
-                            int out_width, int kernel, int stride)
+static void NAME_max_pool2d(const float *restrict x, float *restrict y, int width, int channels,
+                            int out_height, int out_width, int kernel, int stride)
 {
     for (int oy = 0; oy < out_height; oy++) {
         for (int ox = 0; ox < out_width; ox++) {
@@ -148,8 +128,9 @@ static void NAME_max_pool2d(const float *x, float *y, int width, int channels, i
 """
 
 _AVERAGE_POOL = """\
-static void NAME_average_pool2d(const float *x, float *y, int width, int channels, int out_height,
-                                int out_width, int kernel, int stride)
+static void NAME_average_pool2d(const float *restrict x, float *restrict y, int width,
+                                int channels, int out_height, int out_width, int kernel,
+                                int stride)
 {
     UPPER_NOT_FUSED
     const float share = 1.0f / (float)(kernel * kernel);
@@ -171,7 +152,8 @@ static void NAME_average_pool2d(const float *x, float *y, int width, int channel
 """
 
 _GLOBAL_AVERAGE = """\
-static void NAME_global_average_pool2d(const float *x, float *y, int pixels, int channels)
+static void NAME_global_average_pool2d(const float *restrict x, float *restrict y, int pixels,
+                                       int channels)
 {
     UPPER_NOT_FUSED
     const float share = 1.0f / (float)pixels;
@@ -276,7 +258,6 @@ static void NAME_softmax(const float *x, float *y, int values)
 
 _FUNCTIONS = {
     "exp": _EXP,
-    "dense": _DENSE,
     "conv2d": _CONV2D,
     "depthwise_conv2d": _DEPTHWISE,
     "max_pool2d": _MAX_POOL,
@@ -291,10 +272,15 @@ _NEEDS_EXP = {"tanh", "softmax"}
 
 def needed(kinds: Iterable[str]) -> list[str]:
     """The functions that these kinds of layers need, in an order that compiles."""
-    wanted = set(kinds)
+    wanted = set(map(name_of, kinds))
     if wanted & _NEEDS_EXP:
         wanted.add("exp")
     return [kind for kind in _FUNCTIONS if kind in wanted]
+
+
+def name_of(kind: str) -> str:
+    """The function that computes a kind of layer."""
+    return "conv2d" if kind == "dense" else kind
 
 
 def text_of(kind: str, name: str) -> str:
@@ -310,7 +296,7 @@ def arguments_of(placed: PlacedLayer, name: str) -> str:
     constants = [f"{name}_{placed.name}_{part}" for part in ("weights", "biases")]
     image = (height, width, channels, out_height, out_width)
     numbers: dict[str, tuple[object, ...]] = {
-        "dense": (*constants, channels, outputs),
+        "dense": (*constants, 1, 1, channels, 1, 1, outputs, 1, 1, 0),
         "global_average_pool2d": (height * width, channels),
         "relu": (height * width * channels,),
         "tanh": (height * width * channels,),

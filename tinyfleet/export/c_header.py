@@ -111,7 +111,8 @@ def _predict(stages: list[_Stage], name: str) -> str:
     for number, stage in enumerate(stages):
         place = "output" if stage is stages[-1] else "ab"[number % 2]
         for call in stage.calls:
-            lines.append(f"    {name}_{call.kind}({here}, {place}, {call.arguments});")
+            function = f"{name}_{c_functions.name_of(call.kind)}"
+            lines.append(f"    {function}({here}, {place}, {call.arguments});")
             here = place
     return "\n".join([*lines, "}", ""])
 
