@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import click
-import numpy as np
 
 from tinyfleet.checkpoint import load_checkpoint
 from tinyfleet.cli.console import examples, json_option, note, print_json, si_bytes, wrapped
@@ -16,19 +14,20 @@ from tinyfleet.cli.outcome import model_document
 from tinyfleet.errors import Diverged, InvalidInput
 from tinyfleet.evaluation.adaptation import EvaluationSettings, adapt
 from tinyfleet.export.formats import FORMATS, Exported, Order, export
+from tinyfleet.export.front import Front
 from tinyfleet.export.quality import MAX_DROP, MAX_ERROR
 from tinyfleet.export.rehearsal import make_rehearsal
 from tinyfleet.export.samples import (
+    Material,
     load_inputs,
     load_samples,
     load_test,
-    made_up_inputs,
     task_inputs,
 )
 from tinyfleet.files import write_whole
 from tinyfleet.learner import make_learner
-from tinyfleet.learner.protocol import Floats, Learner, Samples
-from tinyfleet.model.spec import ModelSpec, Parameters, parameters_sha256
+from tinyfleet.learner.protocol import Learner, Samples
+from tinyfleet.model.spec import Parameters, parameters_sha256
 from tinyfleet.run import RunSpec, check_fits
 from tinyfleet.tasks import Task, make_task, outline_task
 
@@ -140,21 +139,29 @@ def command(
     chosen = {"rate": rate, "passes": passes, "last_layers": last_layers or None}
     _check_flags(form, chosen, support, wishes)
     known = load_checkpoint(checkpoint)
-    run, learner, parameters = known.run, make_learner(known.run.model), known.parameters
-    learned = load_samples(support, run.model) if support else None
-    if learned is not None:
-        parameters = _adapted(learner, parameters, learned, run, chosen)
-    task = _task(run, data)
-    material = _Material(
-        run.model,
-        load_inputs(calibration, run.model.inputs) if calibration else None,
-        learned,
-        load_test(test, run.model) if test else None,
+    run, learner, parameters, front = (
+        known.run,
+        make_learner(known.run.model),
+        known.parameters,
+        Front(),
     )
-    ranges = material.for_ranges(run, task)
-    inputs, targets = material.to_compare(ranges)
+    values = run.model.inputs
+    learned = load_samples(support, values, run.model) if support else None
+    if learned is not None:
+        parameters = _adapted(learner, parameters, front, learned, run, chosen)
+    task = _task(run, data)
+    material = Material(
+        values,
+        load_inputs(calibration, values) if calibration else None,
+        learned,
+        load_test(test, values, run.model) if test else None,
+        None if task is None else task_inputs(run, task),
+    )
+    inputs, targets = material.to_compare()
     rehearsal = make_rehearsal(task, known.parameters) if task and not test else None
-    order = Order(learner, parameters, inputs, targets, ranges, rehearsal, **wishes)
+    order = Order(
+        learner, parameters, inputs, targets, material.for_ranges(), rehearsal, front, **wishes
+    )
     exported = export(order, form)
     _write(out, exported.content)
     document = {
@@ -190,14 +197,15 @@ def _check_flags(
 def _adapted(
     learner: Learner,
     parameters: Parameters,
+    front: Front,
     support: Samples,
     run: RunSpec,
     chosen: dict[str, Any],
 ) -> Parameters:
     """The parameters after learning the support set online, as an evaluation does."""
     settings = _settings(run, {name: value for name, value in chosen.items() if value is not None})
-    adapted = parameters.copy()
-    if not adapt(learner, adapted, support, settings, settings.passes):
+    adapted, seen = parameters.copy(), Samples(front.features(support.inputs), support.targets)
+    if not adapt(learner, adapted, seen, settings, settings.passes):
         raise Diverged("adapting to the support set diverged: try a lower --rate")
     return adapted
 
@@ -209,32 +217,6 @@ def _settings(run: RunSpec, chosen: dict[str, Any]) -> EvaluationSettings:
     except InvalidInput:
         recommended = {}  # a task of somebody else's program
     return EvaluationSettings(**recommended | chosen)
-
-
-@dataclass(frozen=True)
-class _Material:
-    """Samples to calibrate on and to compare with the learner on, from wherever there are some."""
-
-    model: ModelSpec
-    calibration: Floats | None
-    support: Samples | None
-    test: tuple[Floats, Floats | None] | None
-
-    def for_ranges(self, run: RunSpec, task: Task | None) -> Floats | None:
-        """What sets the ranges of int8 values."""
-        if self.calibration is not None:
-            return self.calibration
-        found = [] if task is None else [task_inputs(run, task)]
-        found += [] if self.support is None else [self.support.inputs]
-        return np.concatenate(found) if found else None
-
-    def to_compare(self, ranges: Floats | None) -> tuple[Floats, Floats | None]:
-        """Inputs, and what is right for them where that is known."""
-        if self.test is not None:
-            return self.test
-        if self.support is not None:
-            return self.support.inputs, self.support.targets
-        return (made_up_inputs(self.model) if ranges is None else ranges), None
 
 
 def _task(run: RunSpec, data: Path | None) -> Task | None:

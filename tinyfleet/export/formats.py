@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -11,11 +11,10 @@ from tinyfleet.errors import InvalidInput, unknown_name
 from tinyfleet.export.c_check import run_header
 from tinyfleet.export.c_header import c_header, identifier
 from tinyfleet.export.check import check_same, softmax
+from tinyfleet.export.front import Front
 from tinyfleet.export.npz import check_archive, npz_archive
 from tinyfleet.export.quality import MAX_DROP, MAX_ERROR, Quality, measure
-from tinyfleet.export.quantize import int8_tflite
 from tinyfleet.export.rehearsal import Rehearsal
-from tinyfleet.export.tflite import float_tflite
 from tinyfleet.learner.protocol import Floats, Learner
 from tinyfleet.litert.graph import Graph
 from tinyfleet.model.spec import ModelSpec, Parameters
@@ -25,11 +24,12 @@ from tinyfleet.model.spec import ModelSpec, Parameters
 class Order:
     """What to export and what to hold it to.
 
-    inputs: `(count, inputs) float32` to compare outputs on; targets: their right answers, where
-    they are known. calibration: like inputs, what sets the ranges of int8 values. rehearsal: what
-    int8 is judged by, rather than by `inputs` and their targets. name: what the
-    names of a C header begin with, the model's where it is None. max_drop: points of accuracy,
-    max_error: percent, as in `Quality`.
+    inputs: `(count, values) float32` to compare outputs on, as they come to the front; targets:
+    their right answers, where they are known. calibration: like inputs, what sets the ranges of
+    int8 values. rehearsal: what int8 is judged by, rather than by `inputs` and their targets.
+    front: what turns samples into those of the model; a header and an archive are of the model
+    alone. name: what the names of a C header begin with, the model's where it is None. max_drop:
+    points of accuracy, max_error: percent, as in `Quality`.
     """
 
     learner: Learner
@@ -38,6 +38,7 @@ class Order:
     targets: Floats | None = None
     calibration: Floats | None = None
     rehearsal: Rehearsal | None = None
+    front: Front = field(default_factory=Front)
     probabilities: bool = False
     float_io: bool = False
     name: str | None = None
@@ -50,7 +51,7 @@ class Order:
 
     def expected(self) -> Floats:
         """What the learner says of the inputs."""
-        said = self.learner.predict(self.parameters, self.inputs)
+        said = self.learner.predict(self.parameters, self.front.features(self.inputs))
         return softmax(said) if self.probabilities else said
 
 
@@ -79,7 +80,7 @@ def export(order: Order, format: str) -> Exported:
 
 
 def _tflite(order: Order) -> Exported:
-    file = float_tflite(order.spec, order.parameters, order.probabilities)
+    file = order.front.with_float(order.spec, order.parameters, order.probabilities)
     said = Graph(file)(order.inputs)
     return Exported(file.content, check_same(said, order.expected()))
 
@@ -89,12 +90,12 @@ def _tflite_int8(order: Order) -> Exported:
         raise InvalidInput(
             "int8 needs samples to calibrate on: give --calibration FILE.npz, --support or --data"
         )
-    file = int8_tflite(
-        order.spec, order.parameters, order.calibration, order.probabilities, order.float_io
-    )
+    model, ends = (order.spec, order.parameters), (order.probabilities, order.float_io)
+    file = order.front.with_int8(*model, order.calibration, *ends)
     said, expected = Graph(file)(order.inputs), order.expected()
     if order.rehearsal is not None:
-        quality = order.rehearsal.quality(order.learner, order.calibration)
+        seen = order.front.features(order.calibration)
+        quality = order.rehearsal.quality(order.learner, seen)
     else:
         quality = measure(order.spec, said, expected, order.targets)
     quality.check(order.max_drop, order.max_error)
@@ -104,7 +105,7 @@ def _tflite_int8(order: Order) -> Exported:
 def _c_header(order: Order) -> Exported:
     name = order.name or identifier(order.spec.name)
     header = c_header(order.spec, order.parameters, name, order.probabilities)
-    said = run_header(header, name, order.inputs, order.spec.outputs)
+    said = run_header(header, name, order.front.features(order.inputs), order.spec.outputs)
     return Exported(header.encode("ascii"), check_same(said, order.expected()))
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import zipfile
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -29,6 +30,38 @@ _PROBLEMS, _OF_EACH = 50, 10  # our choice: 500 samples settle the ranges of a s
 _Read = TypeVar("_Read")
 
 
+@dataclass(frozen=True)
+class Material:
+    """Samples to calibrate on and to compare with the learner on, from wherever there are some.
+
+    values: of one input. calibration, test: what the user gave for just that; support: what was
+    learned first; of_task: inputs of the run's own task.
+    """
+
+    values: int
+    calibration: Floats | None = None
+    support: Samples | None = None
+    test: tuple[Floats, Floats | None] | None = None
+    of_task: Floats | None = None
+
+    def for_ranges(self) -> Floats | None:
+        """What sets the ranges of int8 values."""
+        if self.calibration is not None:
+            return self.calibration
+        found = [] if self.of_task is None else [self.of_task]
+        found += [] if self.support is None else [self.support.inputs]
+        return np.concatenate(found) if found else None
+
+    def to_compare(self) -> tuple[Floats, Floats | None]:
+        """Inputs, and what is right for them where that is known."""
+        if self.test is not None:
+            return self.test
+        if self.support is not None:
+            return self.support.inputs, self.support.targets
+        ranges = self.for_ranges()
+        return (made_up_inputs(self.values) if ranges is None else ranges), None
+
+
 def load_inputs(path: Path, values: int) -> Floats:
     """`(count, values) float32`; raises InvalidInput, naming the file, for anything else."""
     return _load(path, lambda archive: _inputs(archive, values))
@@ -47,21 +80,24 @@ def load_table(path: Path, values: int) -> Floats:
         return rows
 
 
-def load_samples(path: Path, spec: ModelSpec) -> Samples:
-    """Inputs with labels or targets; raises InvalidInput, naming the file, for anything else."""
+def load_samples(path: Path, values: int, spec: ModelSpec) -> Samples:
+    """Inputs of so many values with labels or targets for the outputs of `spec`.
+
+    Raises InvalidInput, naming the file, for anything else.
+    """
 
     def read(archive: zipfile.ZipFile) -> Samples:
-        inputs = _inputs(archive, spec.inputs)
+        inputs = _inputs(archive, values)
         return Samples(inputs, _targets(archive, spec, len(inputs)))
 
     return _load(path, read)
 
 
-def load_test(path: Path, spec: ModelSpec) -> tuple[Floats, Floats | None]:
+def load_test(path: Path, values: int, spec: ModelSpec) -> tuple[Floats, Floats | None]:
     """Inputs, and what is right for them where the file says so; refused like `load_samples`."""
 
     def read(archive: zipfile.ZipFile) -> tuple[Floats, Floats | None]:
-        inputs = _inputs(archive, spec.inputs)
+        inputs = _inputs(archive, values)
         known = has_array(archive, "labels") or has_array(archive, "targets")
         return inputs, _targets(archive, spec, len(inputs)) if known else None
 
@@ -69,16 +105,16 @@ def load_test(path: Path, spec: ModelSpec) -> tuple[Floats, Floats | None]:
 
 
 def task_inputs(run: RunSpec, task: Task) -> Floats:
-    """`(500, inputs) float32`: what the first devices of the run's round 0 learned from."""
+    """`(500, values) float32`: what the first devices of the run's round 0 learned from."""
     slots = range(_PROBLEMS)
     draws = (training_samples(task, run.seed, 0, slot, _OF_EACH) for slot in slots)
     return np.concatenate([samples.inputs for samples in draws])
 
 
-def made_up_inputs(spec: ModelSpec, count: int = 100) -> Floats:
-    """`(count, inputs) float32` of [-1, 1): something to compare outputs on."""
-    draws = RandomStream(0, Purpose.EVALUATION_TASK).uniform(count * spec.inputs)
-    return (2.0 * draws - 1.0).astype(np.float32).reshape(count, spec.inputs)
+def made_up_inputs(values: int, count: int = 100) -> Floats:
+    """`(count, values) float32` of [-1, 1): something to compare outputs on."""
+    draws = RandomStream(0, Purpose.EVALUATION_TASK).uniform(count * values)
+    return (2.0 * draws - 1.0).astype(np.float32).reshape(count, values)
 
 
 def _load(path: Path, read: Callable[[zipfile.ZipFile], _Read]) -> _Read:

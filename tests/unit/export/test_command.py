@@ -7,7 +7,7 @@ import pytest
 
 from tinyfleet.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from tinyfleet.cli.program import run
-from tinyfleet.export import formats
+from tinyfleet.export import front
 from tinyfleet.learner import Samples, make_learner
 from tinyfleet.litert.file import load_tflite
 from tinyfleet.litert.graph import Graph
@@ -101,8 +101,8 @@ def test_what_disagrees_is_refused_and_not_written(capsys, sine, tmp_path, monke
     def other(spec, parameters, probabilities):
         return real(spec, parameters + np.float32(0.01), probabilities)
 
-    real = formats.float_tflite
-    monkeypatch.setattr(formats, "float_tflite", other)
+    real = front.float_tflite
+    monkeypatch.setattr(front, "float_tflite", other)
     out = tmp_path / "sine.tflite"
     assert "differs from the learner" in refused(capsys, 4, "export", sine, "--out", out)
     assert not out.exists()
