@@ -35,6 +35,7 @@ COMMANDS: dict[str, Entry] = {
         "tinyfleet.cli.export:command", "Write a checkpoint's model as .tflite, C or arrays."
     ),
     "infer": Entry("tinyfleet.cli.infer:command", "Run a .tflite on samples."),
+    "tflite": Entry("tinyfleet.cli.tflite:command", "Look into a .tflite, and cut it."),
     "doctor": Entry("tinyfleet.cli.doctor:command", "Look for what is wrong, and say what to do."),
     "backup": Entry("tinyfleet.cli.backup:backup", "Back up a site while it works."),
     "restore": Entry("tinyfleet.cli.backup:restore_command", "Restore a site from a backup."),

@@ -80,7 +80,7 @@ class GraphWriter:
     def __init__(self, file: TfliteFile | None = None) -> None:
         """Raises InvalidInput without LiteRT's schema, or for a file that does not follow it."""
         self._schema = load_schema()
-        self._model = _empty(self._schema) if file is None else _parsed(self._schema, file)
+        self._model = _empty(self._schema) if file is None else parse_tflite(file)
         self._graph = self._model.subgraphs[0]
         self.written: list[Tensor] = []  # what operators put out, in order
 
@@ -167,11 +167,7 @@ class GraphWriter:
         """
         self._graph.outputs = [tensor.index for tensor in outputs]
         self._model.signatureDefs = [self._signature()] if len(outputs) == 1 else []
-        model = copy.copy(self._model)
-        model.buffers = [_Aligned(buffer) for buffer in model.buffers]
-        builder = importlib.import_module("flatbuffers").Builder(1024)
-        builder.Finish(model.Pack(builder), b"TFL3")
-        return TfliteFile(bytes(builder.Output()))
+        return pack_tflite(self._model)
 
     def _add(
         self,
@@ -298,7 +294,13 @@ def _empty(schema: Any) -> Any:
     return model
 
 
-def _parsed(schema: Any, file: TfliteFile) -> Any:
+def parse_tflite(file: TfliteFile) -> Any:
+    """The file as an object of the schema, `ModelT`.
+
+    Offsets of a hostile file can make this slow: let LiteRT verify it first (`Graph` does). Raises
+    InvalidInput without the schema, or for a file that does not follow it.
+    """
+    schema = load_schema()
     try:
         model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(file.content, 0))
     except _MALFORMED:
@@ -306,3 +308,12 @@ def _parsed(schema: Any, file: TfliteFile) -> Any:
     if not model.subgraphs or not model.buffers or not model.operatorCodes:
         raise InvalidInput("this .tflite file has no graph")
     return model
+
+
+def pack_tflite(model: Any) -> TfliteFile:
+    """The object of the schema as a file; raises InvalidInput when it is too large for one."""
+    aligned = copy.copy(model)
+    aligned.buffers = [_Aligned(buffer) for buffer in model.buffers]
+    builder = importlib.import_module("flatbuffers").Builder(1024)
+    builder.Finish(aligned.Pack(builder), b"TFL3")
+    return TfliteFile(bytes(builder.Output()))
