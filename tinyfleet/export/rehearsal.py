@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from tinyfleet.errors import Diverged
 from tinyfleet.evaluation.adaptation import EvaluationSettings, adapt, evaluation_problems
 from tinyfleet.export.quality import Quality, measure
 from tinyfleet.export.quantize import int8_tflite
@@ -31,8 +32,15 @@ class Rehearsal:
     settings: EvaluationSettings
 
     def quality(self, learner: Learner, calibration: Floats) -> Quality:
-        """Over all query samples. calibration: as for the model itself."""
+        """Over all query samples. calibration: as for the model itself.
+
+        Raises Diverged when adapting to each of the problems did.
+        """
         answers = list(self.answers(learner, calibration))
+        if not answers:
+            raise Diverged(
+                "adapting to the task's problems diverges: int8 cannot be judged by them"
+            )
         said, expected, targets = (np.concatenate(part) for part in zip(*answers, strict=True))
         return measure(learner.spec, said, expected, targets)
 

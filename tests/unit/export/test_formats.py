@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from networks import CROSS_ENTROPY, MSE, NETWORKS, chosen, draw_parameters, draw_samples
 
-from tinyfleet.errors import InvalidInput
+from tinyfleet.errors import Diverged, InvalidInput
 from tinyfleet.export.check import Disagrees
 from tinyfleet.export.formats import FORMATS, Order, export
 from tinyfleet.export.front import Front
@@ -106,6 +106,15 @@ def test_a_rehearsal_adapts_to_problems_that_training_never_sees():
     quality = rehearsal.quality(make_learner(spec), calibration)
     assert quality.samples == 3 * rehearsal.settings.queries
     assert 0 < quality.error < 50
+
+
+def test_a_rehearsal_of_an_initialization_that_diverges_says_so():
+    task = make_task("sine", {})
+    spec = fitting_model(task, "mlp_32")
+    start = initial_parameters(spec, 1) * np.float32(1e12)
+    calibration = np.zeros((5, 1), np.float32)
+    with pytest.raises(Diverged, match="cannot be judged"):
+        make_rehearsal(task, start, tasks=2).quality(make_learner(spec), calibration)
 
 
 def test_samples_come_from_the_user_first_then_the_task_then_the_support():
