@@ -194,6 +194,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3000, help="of training [default: 3000]")
     parser.add_argument("--tasks", type=int, default=200, help="to adapt to [default: 200]")
     options = parser.parse_args()
+    machine = describe_machine()
     found: Json = {"latency": {name: latency(name, options.repeats) for name in BUILTIN_MODELS}}
     if not options.json:
         show_latency(found["latency"])
@@ -207,9 +208,9 @@ def main() -> None:
                 show_accuracy(kind, model, found[kind][model])
     words = {name: getattr(options, name) for name in ("repeats", "rounds", "tasks")}
     if options.json:
-        print(json.dumps({"machine": describe_machine(), "seed": SEED, **words, **found}))
+        print(json.dumps({"machine": machine, "seed": SEED, **words, **found}))
         return
-    print(f"\nseed {SEED}, {words}; {describe_machine()}")
+    print(f"\nseed {SEED}, {words}; {machine}")
 
 
 if __name__ == "__main__":
