@@ -11,6 +11,7 @@ from tinyfleet.export.check import Disagrees
 from tinyfleet.export.formats import FORMATS, Order, export
 from tinyfleet.export.front import Front
 from tinyfleet.export.quality import Quality, measure
+from tinyfleet.export.quantize import int8_tflite
 from tinyfleet.export.rehearsal import make_rehearsal
 from tinyfleet.export.samples import Material
 from tinyfleet.export.tflite import float_tflite
@@ -31,11 +32,12 @@ BODY = chosen(
 HEAD = chosen("head", (1, 1, 12), CROSS_ENTROPY, Dense(5))
 
 
-@pytest.fixture
-def behind(seed):
+@pytest.fixture(params=["float32", "int8"])
+def behind(request, seed):
     """An order of a head behind an extractor; samples are the extractor's."""
-    extractor = float_tflite(BODY, draw_parameters(BODY, seed))
-    inputs = draw_samples(BODY, 40, seed).inputs
+    body, inputs = draw_parameters(BODY, seed), draw_samples(BODY, 40, seed).inputs
+    floats = request.param == "float32"
+    extractor = float_tflite(BODY, body) if floats else int8_tflite(BODY, body, inputs)
     learner = make_learner(HEAD)
     features = Graph(extractor)(inputs)
     parameters = draw_parameters(HEAD, seed)
