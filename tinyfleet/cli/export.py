@@ -9,6 +9,7 @@ import click
 
 from tinyfleet.checkpoint import load_checkpoint
 from tinyfleet.cli.console import examples, json_option, note, print_json, si_bytes, wrapped
+from tinyfleet.cli.extractors import ExtractorFile, extractor_option, in_front_of_the_model
 from tinyfleet.cli.options import data_option
 from tinyfleet.cli.outcome import model_document
 from tinyfleet.errors import Diverged, InvalidInput
@@ -95,6 +96,7 @@ _NEXT = {
     "[default: what sets the ranges, or made-up ones]",
 )
 @data_option
+@extractor_option
 @click.option(
     "--probabilities",
     is_flag=True,
@@ -127,6 +129,7 @@ def command(
     calibration: Path | None,
     test: Path | None,
     data: Path | None,
+    extractor: Path | None,
     as_json: bool,
     **wishes: Any,
 ) -> None:
@@ -134,18 +137,17 @@ def command(
 
     The file is run and compared with the learner before it is kept: float32 must agree within 1e-5
     (absolute and relative), int8 may lose what --max-drop and --max-error say. Otherwise nothing is
-    written. An initialization for few-shot learning is of use only once it is adapted: --support.
+    written. A model that was learned behind an extractor becomes one .tflite with it (a header and
+    arrays are of the model alone). An initialization for few-shot learning is of use only once it
+    is adapted: --support.
     """
     chosen = {"rate": rate, "passes": passes, "last_layers": last_layers or None}
     _check_flags(form, chosen, support, wishes)
     known = load_checkpoint(checkpoint)
-    run, learner, parameters, front = (
-        known.run,
-        make_learner(known.run.model),
-        known.parameters,
-        Front(),
-    )
-    values = run.model.inputs
+    run, learner, parameters = known.run, make_learner(known.run.model), known.parameters
+    given = ExtractorFile(extractor) if extractor else None
+    front = _front(in_front_of_the_model(run.extractor, given), wishes["float_io"])
+    values = run.sample_shape.inputs
     learned = load_samples(support, values, run.model) if support else None
     if learned is not None:
         parameters = _adapted(learner, parameters, front, learned, run, chosen)
@@ -158,7 +160,8 @@ def command(
         None if task is None else task_inputs(run, task),
     )
     inputs, targets = material.to_compare()
-    rehearsal = make_rehearsal(task, known.parameters) if task and not test else None
+    seen = given.in_front_of(task) if given and task else task
+    rehearsal = make_rehearsal(seen, known.parameters) if seen and not test else None
     order = Order(
         learner, parameters, inputs, targets, material.for_ranges(), rehearsal, front, **wishes
     )
@@ -194,6 +197,15 @@ def _check_flags(
             raise InvalidInput(f"{named} is for --format {' or '.join(formats)}, not {form}")
 
 
+def _front(extractor: ExtractorFile | None, float_io: bool) -> Front:
+    """What the model is exported with."""
+    if extractor is None:
+        return Front()
+    if float_io:
+        raise InvalidInput("--float-io: behind an extractor the ends are as the extractor's input")
+    return Front(extractor.file)
+
+
 def _adapted(
     learner: Learner,
     parameters: Parameters,
@@ -223,7 +235,7 @@ def _task(run: RunSpec, data: Path | None) -> Task | None:
     """The run's task, where its samples can be had: it makes its own, or they were given."""
     try:
         task = make_task(run.task, run.task_options, data)
-        check_fits(task, run.model)
+        check_fits(task, run)
     except InvalidInput:
         if data is not None:
             raise

@@ -71,10 +71,21 @@ def seen_by_the_model(task: Task, extractor: Extractor | None, file: ExtractorFi
 
     Raises InvalidInput when the file is missing, another one, or of no use.
     """
+    found = in_front_of_the_model(extractor, file)
+    return task if found is None else found.in_front_of(task)
+
+
+def in_front_of_the_model(
+    extractor: Extractor | None, file: ExtractorFile | None
+) -> ExtractorFile | None:
+    """`file`, if it is what a run with `extractor`, or without one, asks for.
+
+    Raises InvalidInput when it is missing, or another one.
+    """
     if extractor is None:
         if file is not None:
             raise InvalidInput("this model was learned without an extractor: leave --extractor out")
-        return task
+        return None
     if file is None:
         raise InvalidInput(
             f"this model learned behind an extractor: give its file of {extractor.size:,} bytes, "
@@ -85,4 +96,4 @@ def seen_by_the_model(task: Task, extractor: Extractor | None, file: ExtractorFi
             f"{file.path} is not the extractor that this model learned behind: it has SHA-256 "
             f"{file.file.sha256[:12]}..., that one has {extractor.sha256[:12]}..."
         )
-    return file.in_front_of(task)
+    return file

@@ -4,14 +4,17 @@ import json
 
 import numpy as np
 import pytest
+from networks import MSE, chosen, draw_parameters
 
 from tinyfleet.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from tinyfleet.cli.program import run
 from tinyfleet.export import front
+from tinyfleet.export.tflite import float_tflite
 from tinyfleet.learner import Samples, make_learner
 from tinyfleet.litert.file import load_tflite
 from tinyfleet.litert.graph import Graph
 from tinyfleet.model import parameters_sha256
+from tinyfleet.model.layers import Dense, Tanh
 from tinyfleet.run import make_run
 from tinyfleet.strategies.plan import Phase
 from tinyfleet.tasks import make_task, outline_task
@@ -276,3 +279,54 @@ def test_a_flag_without_effect_is_refused(capsys, sine, tmp_path, flags):
     line = refused(capsys, 2, "export", sine, *flags, "--out", tmp_path / "x")
     assert any(flag in line for flag in flags)
     assert not (tmp_path / "x").exists()
+
+
+@pytest.fixture
+def frozen(tmp_path, seed):
+    """An extractor of twelve features for a sine wave's one value."""
+    spec = chosen("frozen", (1, 1, 1), MSE, Dense(12), Tanh())
+    path = tmp_path / "frozen.tflite"
+    path.write_bytes(float_tflite(spec, draw_parameters(spec, seed)).content)
+    return path
+
+
+@pytest.fixture
+def head(tmp_path, frozen):
+    """What a run of a few rounds behind it learned."""
+    words = ["--task", "sine", "--rounds", "30", "--extractor", frozen, "--out", tmp_path / "out"]
+    assert run(["simulate", *map(str, words), "--test-tasks", "2"]) == 0
+    return tmp_path / "out" / "checkpoint.tinyfleet"
+
+
+@pytest.mark.parametrize("form", ["tflite", "tflite-int8"])
+def test_a_model_behind_an_extractor_becomes_one_file(capsys, head, frozen, tmp_path, form):
+    out, x = tmp_path / "both.tflite", np.linspace(-4, 4, 30, dtype=np.float32).reshape(-1, 1)
+    mine = write_npz(tmp_path / "mine.npz", inputs=x, targets=np.sin(x))
+    capsys.readouterr()
+    words = ["--extractor", frozen, "--format", form, "--support", mine, "--max-error", "50"]
+    said = document(capsys, "export", head, *words, "--out", out)
+    known = load_checkpoint(head)
+    adapted, learner = known.parameters.copy(), make_learner(known.run.model)
+    features = Graph(load_tflite(frozen))(x)
+    settings = make_task("sine", {}).recommended_evaluation
+    phase = Phase(30, settings["rate"], passes=settings["passes"])
+    learner.train(adapted, Samples(features, np.sin(x)), phase)
+    assert said["parameters_sha256"] == parameters_sha256(adapted)
+    expected = learner.predict(adapted, features)
+    allowed = 1e-5 if form == "tflite" else 0.2 * expected.std()
+    np.testing.assert_allclose(Graph(load_tflite(out))(x), expected, rtol=1e-5, atol=allowed)
+
+
+def test_the_extractor_must_be_given_and_be_the_right_one(capsys, head, frozen, sine, tmp_path):
+    capsys.readouterr()
+    out = ["--out", tmp_path / "x.tflite"]
+    assert "--extractor" in refused(capsys, 2, "export", head, *out)
+    assert "leave --extractor out" in refused(
+        capsys, 2, "export", sine, "--extractor", frozen, *out
+    )
+    other = tmp_path / "other.tflite"
+    document(capsys, "export", sine, "--out", other)
+    assert "is not the extractor" in refused(capsys, 2, "export", head, "--extractor", other, *out)
+    flags = ["--extractor", frozen, "--format", "tflite-int8", "--float-io"]
+    assert "--float-io" in refused(capsys, 2, "export", head, *flags, *out)
+    assert not (tmp_path / "x.tflite").exists()
