@@ -10,18 +10,19 @@ import contextlib
 import logging
 import os
 import signal
-from collections.abc import Callable, Coroutine, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import tinyfleet
 from edge_agents.alive import alive_file
 from edge_agents.device_url import parse_device
-from edge_agents.learners import learner_of
+from edge_agents.learners import Contents, learner_of
 from edge_agents.membership import Membership
 from edge_agents.model_files import ModelFiles, default_folder
 from edge_agents.preparation import Preparation, ProcessData
 from edge_agents.settings import AgentSettings
 from edge_agents.trainers.local import LocalTrainer
+from edge_agents.trainers.protocol import Learned
 from edge_agents.trainers.thread import WorkThread
 from tinyfleet.exposition.families import families_of, process_families
 from tinyfleet.exposition.serving import answering_scrapes
@@ -29,14 +30,17 @@ from tinyfleet.exposition.text import Family
 from tinyfleet.learner.native import LIBRARY, load_library
 from tinyfleet.logs import fields
 from tinyfleet.readings import Reading, Readings
+from tinyfleet.run import RunSpec
 from tinyfleet.v1 import coordinator_pb2
 
-if TYPE_CHECKING:  # what boards and topics need is loaded only where there are some
+if TYPE_CHECKING:  # what boards, topics and live models need is loaded only where there are some
     from edge_agents.boards import BoardMember
+    from edge_agents.prediction.personal import Personal
     from edge_agents.topic.learning import TopicLearning
 
 log = logging.getLogger("agent")
 
+Families = Callable[[], Iterable[Family]]
 Member = Callable[[asyncio.Event], Coroutine[Any, Any, None]]
 """member(stop) takes part in the fleet until `stop` is set or an error ends it."""
 
@@ -65,7 +69,9 @@ class Agent:
         topic = learning.topic if learning else None
         self._data = ProcessData(settings.data, settings.own_data, settings.holder, topic)
         self._files = ModelFiles(settings.models or default_folder(os.environ))
+        self.personal = learning.personal if learning else _personal(settings)
         self._members: list[Member] = []
+        self._more_families: Families = tuple
         self._present: list[Readings] = []  # of the members that run now
         if not settings.no_host_training:
             self._members.append(self._host())
@@ -85,8 +91,24 @@ class Agent:
             "starting",
             extra=fields(name=self._settings.name, coordinator=self._settings.coordinator),
         )
-        async with answering_scrapes(self._settings.prometheus, self._families):
+        async with (
+            answering_scrapes(self._settings.prometheus, self._families),
+            self._predicting(),
+        ):
             await self._take_part(stop)
+
+    @contextlib.asynccontextmanager
+    async def _predicting(self) -> AsyncIterator[None]:
+        """Answer with the model that was adapted here, if that is wanted."""
+        if self.personal is None or not self._settings.predict:
+            yield
+            return
+        from edge_agents.prediction.server import predicting
+
+        async with predicting(self._settings, self.personal) as servicer:
+            self._more_families = servicer.families
+            with self._telling(servicer.readings):
+                yield
 
     async def _take_part(self, stop: asyncio.Event) -> None:
         leave = asyncio.Event()
@@ -126,6 +148,7 @@ class Agent:
     def _families(self) -> Iterable[Family]:
         yield from process_families("agent", self._settings.tls)
         yield from families_of(self.readings())
+        yield from self._more_families()
 
     @contextlib.contextmanager
     def _telling(self, readings: Readings) -> Iterator[None]:
@@ -142,7 +165,11 @@ class Agent:
         else:
             preparation = Preparation(
                 self._data.for_a_member(),
-                lambda spec, contents: LocalTrainer(learner_of(spec, engine, contents), thread),
+                lambda spec, contents: LocalTrainer(
+                    learner_of(spec, engine, contents),
+                    thread,
+                    learned=self._hearing(spec, contents),
+                ),
                 thread,
                 self._files,
             )
@@ -159,6 +186,24 @@ class Agent:
                 await member.run(leave.wait())
 
         return run
+
+    def _hearing(self, spec: RunSpec, contents: Contents) -> Learned | None:
+        """Who is told what is trained in that run: the live model, where there is one."""
+        if self.personal is None:
+            return None
+        from edge_agents.prediction.predictor import Predictor
+
+        engine, extractor = self._settings.engine, spec.extractor
+        predictor = Predictor.of(spec.model, lambda: learner_of(spec, engine, contents))
+        if extractor is not None:
+            from tinyfleet.litert.extractor import open_extractor
+            from tinyfleet.litert.file import TfliteFile
+
+            file = TfliteFile(contents[extractor.sha256])
+            predictor = predictor.behind(
+                extractor.input_shape, lambda: open_extractor(file, extractor)
+            )
+        return self.personal.hearing(spec, predictor)
 
     def _boards(self) -> list[Member]:
         # What talks to boards is loaded only where there are some: an agent without stays small.
@@ -185,6 +230,15 @@ class Agent:
                 await member.run(leave)
 
         return run
+
+
+def _personal(settings: AgentSettings) -> Personal | None:
+    """Where the newest model is kept, if anybody may ask for it."""
+    if not settings.predict:
+        return None
+    from edge_agents.prediction.personal import Personal
+
+    return Personal()
 
 
 def engine_used(engine: str) -> str:

@@ -55,7 +55,7 @@ class AgentPart:
 
     async def configure(self, settings: AgentSettings) -> None:
         complete, stream = completed(settings, os.environ), self._stream.read()
-        port = self._port(stream, complete)
+        port = self._port(stream)
         learning = port.learning if port else None
         # Own data may take a while to read.
         agent = await asyncio.to_thread(Agent, complete, learning)
@@ -83,12 +83,12 @@ class AgentPart:
         assert self._running is not None  # noqa: S101 - it is active
         await asyncio.shield(self._running)
 
-    def _port(self, stream: StreamSettings, settings: AgentSettings) -> TopicPort | None:
+    def _port(self, stream: StreamSettings) -> TopicPort | None:
         if not stream.type:
             return None
         from edge_agents.ros_topic import TopicPort
 
-        return TopicPort(self._node, stream, settings.engine)
+        return TopicPort(self._node, stream)
 
     def _readings(self) -> Iterable[Reading]:
         configured = self._configured
@@ -101,12 +101,12 @@ class AgentPart:
     async def _write_checkpoint(self) -> str:
         """The path of the file that holds the newest personalised model."""
         configured = self._configured
-        port = configured.port if configured else None
-        newest = port.learning.personal.newest if port else None
+        personal = configured.agent.personal if configured else None
+        newest = personal.newest if personal else None
         if configured is None or newest is None:
             raise Refused(
                 "there is no model of this agent's own yet: it has one once it has learned from a "
-                "topic, see stream.type"
+                "topic, see stream.type, or trained a round with predict"
             )
         name = f"{self._node.get_name()}-{newest.run_id}-{newest.round}.tinyfleet"
         path = (configured.stream.checkpoint_dir / name).absolute()

@@ -14,8 +14,8 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import Imu, JointState
 from std_msgs.msg import Float32, Float32MultiArray, MultiArrayDimension
 
+from edge_agents.prediction.personal import Personal
 from edge_agents.topic.learning import TopicLearning
-from edge_agents.topic.personal import Personal
 from edge_agents.topic.readers import ARRAY, IMU, JOINTS
 from edge_agents.topic.settings import StreamSettings
 from edge_agents.topic.topic import Topic
@@ -29,9 +29,9 @@ _MESSAGES: dict[str, type[Any]] = {ARRAY: Float32MultiArray, IMU: Imu, JOINTS: J
 class TopicPort:
     """Learns from `features` (and `labels`), gives `~/prediction` and `~/loss`."""
 
-    def __init__(self, node: Node, settings: StreamSettings, engine: str) -> None:
+    def __init__(self, node: Node, settings: StreamSettings) -> None:
         """Raises InvalidInput for settings that cannot work; until `open` nothing is on the net."""
-        self.learning = TopicLearning(Topic(settings), Personal(engine, self._publish_loss))
+        self.learning = TopicLearning(Topic(settings), Personal(self._publish_loss))
         self._node = node
         self._settings = settings
         self._subscriptions: list[Any] = []

@@ -9,11 +9,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from edge_agents.device_url import NAME, NAME_RULE, check_device, parse_device
-from tinyfleet.config import ADDRESS, Sources, check_address, load_settings, setting
+from tinyfleet.config import (
+    ADDRESS,
+    Sources,
+    check_address,
+    check_optional_listen_address,
+    load_settings,
+    setting,
+)
 from tinyfleet.errors import InvalidInput
 from tinyfleet.exposition.serving import HELP, check_scrape_address
 from tinyfleet.logs import FORMATS, LEVELS
-from tinyfleet.security.address import check_plaintext
+from tinyfleet.security.address import check_exposed, check_plaintext
 from tinyfleet.security.folder import TlsFolder
 from tinyfleet.tasks.holders import MAX_HOLDERS
 
@@ -93,6 +100,13 @@ class AgentSettings:
         high=600,
         metavar="SECONDS",
     )
+    predict: str = setting(
+        "",
+        help="address to answer predictions on with the model that this agent has adapted, "
+        "loopback without --tls; port 0 takes a free one; empty: none",
+        check=check_optional_listen_address,
+        metavar=ADDRESS,
+    )
     prometheus: str = setting("", help=HELP, check=check_scrape_address, metavar=ADDRESS)
     alive_file: Path | None = setting(
         None,
@@ -130,11 +144,13 @@ def completed(settings: AgentSettings, environment: Mapping[str, str]) -> AgentS
 
 
 def _check_tls(settings: AgentSettings) -> None:
-    """Raise InvalidInput when the coordinator cannot be reached as these settings want it."""
+    """Raise InvalidInput when the agent cannot reach, or be reached, as these settings want it."""
     if settings.tls is None:
         check_plaintext("coordinator", settings.coordinator)
     else:
         TlsFolder(settings.tls).read()
+    if settings.predict:
+        check_exposed(settings.predict.rpartition(":")[0], settings.tls)
 
 
 def _check_names(settings: AgentSettings) -> None:

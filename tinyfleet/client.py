@@ -96,7 +96,7 @@ class Fleet:
             try:
                 answer = stub.PutFile(itertools.chain([first], requests), timeout=PUT_TIMEOUT_S)
             except grpc.RpcError as error:
-                raise _translated(error, "aggregator", address) from None
+                raise _translated(error, "aggregator", address, self._tls) from None
         return bool(answer.was_there)
 
     def _aggregator(self) -> str:

@@ -103,6 +103,12 @@ def check_optional_address(name: str, text: str) -> None:
         check_address(name, text)
 
 
+def check_optional_listen_address(name: str, text: str) -> None:
+    """Raise InvalidInput unless `text` is host:port, with 0 for any free port, or empty."""
+    if text:
+        check_listen_address(name, text)
+
+
 @dataclass(frozen=True)
 class Sources:
     """Where settings come from; `argv` without the program's name."""

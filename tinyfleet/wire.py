@@ -81,6 +81,11 @@ def model_to_message(spec: ModelSpec) -> model_pb2.ModelSpec:
     )
 
 
+def loss_to_message(loss: str) -> model_pb2.Loss:
+    """The message's word for a loss."""
+    return _LOSSES[loss]
+
+
 def model_from_message(message: model_pb2.ModelSpec) -> ModelSpec:
     """The model a message describes."""
     if message.loss not in _LOSS_NAMES:

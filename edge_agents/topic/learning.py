@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from edge_agents.model_files import ModelFiles
+from edge_agents.prediction.personal import Personal
+from edge_agents.prediction.predictor import Predictor
 from edge_agents.preparation import Preparation
-from edge_agents.topic.personal import Personal, PersonalModel
 from edge_agents.topic.stream import StreamSource
 from edge_agents.topic.topic import Topic
-from edge_agents.trainers.protocol import Draw, Trainer
+from edge_agents.trainers.protocol import Trainer
 from edge_agents.trainers.stream import StreamTrainer
 from edge_agents.trainers.thread import WorkThread
 from tinyfleet.learner import make_learner
-from tinyfleet.model.spec import Parameters
 from tinyfleet.run import RunSpec
 
 
@@ -35,8 +35,6 @@ class TopicLearning:
     def _trainer(
         self, spec: RunSpec, thread: WorkThread, engine: str, stream: StreamSource
     ) -> Trainer:
-        def learned(parameters: Parameters, loss: float, draw: Draw) -> None:
-            model = PersonalModel(spec, draw.run_id, draw.round, parameters)
-            self.personal.learned(model, loss)
-
+        predictor = Predictor.of(spec.model, lambda: make_learner(spec.model, engine))
+        learned = self.personal.hearing(spec, predictor)
         return StreamTrainer(make_learner(spec.model, engine), thread, stream, learned)

@@ -7,11 +7,12 @@ import time
 from collections.abc import Callable
 from typing import ClassVar
 
-from edge_agents.trainers.protocol import Draw, Outcome, diverged
+from edge_agents.trainers.protocol import Draw, Learned, Outcome, diverged
 from edge_agents.trainers.thread import WorkThread
 from edge_agents.uploads import SlotUpload
-from tinyfleet.learner.protocol import Learner, learn_by_plan
+from tinyfleet.learner.protocol import Learner, train_by_plan
 from tinyfleet.model.spec import Parameters
+from tinyfleet.strategies.base import delta_of
 from tinyfleet.strategies.plan import TrainingPlan
 
 INLINE_S = 0.001
@@ -30,10 +31,16 @@ class LocalTrainer:
     can_be_stopped: ClassVar[bool] = False  # the C learner returns when it is done
 
     def __init__(
-        self, learner: Learner, thread: WorkThread, timer: Callable[[], float] = time.perf_counter
+        self,
+        learner: Learner,
+        thread: WorkThread,
+        timer: Callable[[], float] = time.perf_counter,
+        learned: Learned | None = None,
     ) -> None:
+        """learned: hears of every plan that did not diverge."""
         self._learner = learner
         self._thread = thread
+        self._learned = learned
         self._timer = timer
         self._seconds_per_step = math.inf
 
@@ -50,11 +57,15 @@ class LocalTrainer:
         called = self._timer()
         samples = draw(plan.samples)
         begun = self._timer()
-        delta, done = learn_by_plan(self._learner, start, samples, plan)
+        trained, counted, done = train_by_plan(self._learner, start, samples, plan)
+        kept = trained.copy() if self._learned else None  # the change is written over it
+        delta = delta_of(trained, counted, done.finite)
         ended = self._timer()
         self._seconds_per_step = (ended - called) / _steps(plan)
         if delta is None:
             return diverged(ended - begun)
+        if self._learned is not None and kept is not None:
+            self._learned(kept, done.loss, draw)
         return Outcome(upload.encode(delta), done.loss, ended - begun, diverged=False)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -32,6 +33,14 @@ class Draw(Protocol):
     def seeds(self, count: int) -> list[int]:
         """`count` numbers of 32 bits, the slot's own: for a device that draws samples by itself."""
         ...
+
+
+Learned = Callable[[Parameters, float, Draw], None]
+"""learned(parameters, loss, draw) hears of what was trained, in the thread that did.
+
+parameters: as they are now, its own to keep. loss: mean of what was trained on, finite. draw: the
+slot.
+"""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,19 +8,13 @@ from collections.abc import Callable
 from typing import ClassVar
 
 from edge_agents.topic.stream import StreamSource
-from edge_agents.trainers.protocol import Draw, Outcome, diverged
+from edge_agents.trainers.protocol import Draw, Learned, Outcome, diverged
 from edge_agents.trainers.thread import WorkThread
 from edge_agents.uploads import SlotUpload
 from tinyfleet.learner.pieces import PlanInPieces
 from tinyfleet.learner.protocol import Learner
 from tinyfleet.model.spec import Parameters
 from tinyfleet.strategies.plan import TrainingPlan
-
-Learned = Callable[[Parameters, float, Draw], None]
-"""learned(parameters, loss, draw) hears, in the work thread, of a piece that was trained.
-
-parameters: as they are so far, its own to keep. loss: mean of the piece, finite. draw: the slot.
-"""
 
 
 class StreamTrainer:

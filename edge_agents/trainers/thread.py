@@ -20,9 +20,9 @@ class WorkThread:
     takes minutes, because the thread is a daemon.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, name: str = "training") -> None:
         self._jobs: SimpleQueue[tuple[Callable[[], Any], asyncio.Future[Any]]] = SimpleQueue()
-        self._thread = threading.Thread(target=self._serve, name="training", daemon=True)
+        self._thread = threading.Thread(target=self._serve, name=name, daemon=True)
         self._started = False
 
     async def run(self, function: Callable[[], Result]) -> Result:

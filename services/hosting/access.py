@@ -22,9 +22,9 @@ from services.hosting.audit import OK, REFUSED, Audit
 from services.hosting.errors import Forbidden
 from services.hosting.limits import Limiter, Limits
 from services.hosting.messages import bounded, each_message, only_message
-from services.hosting.roles import CHANGES, MAY_CALL
 from tinyfleet.errors import one_line
 from tinyfleet.security.bearer import AGENT, Bearer, bearer_of
+from tinyfleet.security.roles import CHANGES, MAY_CALL
 
 ANSWERED = "tinyfleet-answered"  # MUST match tinyfleet/client.py: the service said it, not gRPC
 LOOK_EVERY_S = 1.0

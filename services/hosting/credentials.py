@@ -1,27 +1,19 @@
-"""What a server shows and asks for: its certificate, and one of its site from every caller.
-
-The files are looked at with every handshake: a certificate that was renewed, or an authority that
-is new, counts from the next connection on.
-"""
+"""What a service shows and asks for: the certificate of its own name; reads X.509."""
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 
-import grpc
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
 from tinyfleet.errors import InvalidInput
-from tinyfleet.logs import fields
 from tinyfleet.security.bearer import SERVICE, Bearer, bearer_of
-from tinyfleet.security.folder import Material, TlsFolder
+from tinyfleet.security.folder import Material
+from tinyfleet.security.serving import FolderCredentials
 
-log = logging.getLogger("tls")
 
-
-class ServerCredentials:
+class ServerCredentials(FolderCredentials):
     """The credentials of the service of that name, from a folder of its own."""
 
     def __init__(self, folder: Path, service: str, *, ask: bool = True) -> None:
@@ -29,45 +21,7 @@ class ServerCredentials:
 
         Raises InvalidInput when the files will not do, or are not this service's.
         """
-        self._ask = ask
-        self._folder = TlsFolder(folder)
-        self._service = service
-        self._used = self._read()
-        self._complaint = ""
-
-    def make(self) -> grpc.ServerCredentials:
-        """Credentials that follow the files."""
-        return grpc.dynamic_ssl_server_credentials(
-            _configuration(self._used),
-            self._changed,  # type: ignore[arg-type]  # None is what gRPC documents for no change
-            require_client_authentication=self._ask,
-        )
-
-    def _read(self) -> Material:
-        material = self._folder.read()
-        check_service(material, self._service, self._folder.path)
-        return material
-
-    def _changed(self) -> grpc.ServerCertificateConfiguration | None:
-        """Called by gRPC with every handshake, in a thread of its own; None: go on as before."""
-        try:
-            fresh = self._folder.read()
-            if fresh is self._used:
-                return None
-            check_service(fresh, self._service, self._folder.path)
-        except InvalidInput as error:
-            self._complain(str(error))
-            return None
-        self._used, self._complaint = fresh, ""
-        log.info("certificate read anew", extra=fields(folder=self._folder.path))
-        return _configuration(fresh)
-
-    def _complain(self, reason: str) -> None:
-        if reason != self._complaint:
-            log.error(
-                "certificate not usable, going on with the one before", extra=fields(reason=reason)
-            )
-        self._complaint = reason
+        super().__init__(folder, lambda material: check_service(material, service, folder), ask=ask)
 
 
 def check_service(material: Material, service: str, folder: Path) -> None:
@@ -95,8 +49,3 @@ def bearer_in(certificate: x509.Certificate) -> Bearer | None:
     except x509.ExtensionNotFound:
         return None
     return bearer_of(names.get_values_for_type(x509.UniformResourceIdentifier))
-
-
-def _configuration(material: Material) -> grpc.ServerCertificateConfiguration:
-    pair = (material.key, material.certificate)
-    return grpc.ssl_server_certificate_configuration([pair], material.ca)

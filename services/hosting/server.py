@@ -38,7 +38,7 @@ from tinyfleet.exposition.serving import answering_scrapes
 from tinyfleet.exposition.text import Family
 from tinyfleet.logs import configure_logs, fields
 from tinyfleet.readings import Readings, no_readings
-from tinyfleet.security.address import is_loopback
+from tinyfleet.security.address import check_exposed
 
 EXIT_INVALID = 2
 EXIT_UNAVAILABLE = 3
@@ -241,12 +241,7 @@ class _Health:
 def check_listen(address: str, tls: Path | None) -> None:
     """Raise InvalidInput unless `address` is host:port, and on loopback when there is no TLS."""
     check_listen_address("listen", address)
-    host = address.rpartition(":")[0]
-    if tls is None and not is_loopback(host):
-        raise InvalidInput(
-            f"refusing to listen on '{host}' without TLS: give --tls FOLDER with a certificate, or "
-            "use 127.0.0.1, ::1 or localhost"
-        )
+    check_exposed(address.rpartition(":")[0], tls)
 
 
 def _credentials(settings: ServiceSettings, service: Service) -> grpc.ServerCredentials | None:

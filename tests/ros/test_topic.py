@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import socket
 import subprocess
 import sys
 import time
@@ -23,6 +24,8 @@ from std_srvs.srv import Trigger
 from tinyfleet.checkpoint import load_checkpoint
 from tinyfleet.cli.local_fleet import LocalFleet
 from tinyfleet.client import ENDED, Fleet
+from tinyfleet.model.spec import parameters_sha256
+from tinyfleet.predictions import LiveModel
 from tinyfleet.run import RunSpec, make_run
 from tinyfleet.tasks import make_task
 from tinyfleet.v1 import coordinator_pb2
@@ -70,6 +73,12 @@ def learner(start: Any, observer: Any, services: Any) -> Callable[..., Any]:
         return fleet
 
     return begin
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def _parameters(values: dict[str, object]) -> list[str]:
@@ -341,9 +350,11 @@ def test_the_guide_s_agent_learns_predicts_and_writes_its_model(learner, observe
     (tmp_path / "hand.yaml").write_text(text[1])
     predictions = observer.collect(Float32MultiArray, "/agent/prediction")
     losses = observer.collect(Float32, "/agent/loss")
+    address = f"127.0.0.1:{_free_port()}"
     with learner(
         *("--params-file", str(tmp_path / "hand.yaml")),
         *("-r", "features:=/imu/data", "-r", "labels:=/hand/action"),
+        predict=address,
         **{"stream.checkpoint_dir": str(tmp_path)},
     ) as fleet:
         refused = observer.call(Trigger, "/agent/checkpoint")
@@ -365,8 +376,12 @@ def test_the_guide_s_agent_learns_predicts_and_writes_its_model(learner, observe
         ended(observer, fleet, run_id)
         observer.until(lambda: predictions and losses)
         answer = observer.call(Trigger, "/agent/checkpoint")
+        with LiveModel(address) as model:
+            asked = model.predict(np.zeros((1, 48), np.float32))
     assert answer.success, answer.message
     checkpoint = load_checkpoint(Path(answer.message))
+    assert asked.version.parameters_sha256 == parameters_sha256(checkpoint.parameters)
+    assert asked.outputs.shape == (1, 3)
     assert (checkpoint.run_id, checkpoint.run.model) == (run_id, run.model)
     assert [one.size for one in predictions[-1].layout.dim] == [len(predictions[-1].data)] == [3]
     assert all(math.isfinite(one.data) and one.data >= 0 for one in losses)

@@ -8,11 +8,13 @@ import re
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tinyfleet.cli.local_fleet import LocalFleet
 from tinyfleet.client import Fleet
+from tinyfleet.predictions import LiveModel
 from tinyfleet.run import make_run
 from tinyfleet.tasks import make_task
 from tinyfleet.v1 import coordinator_pb2
@@ -20,6 +22,7 @@ from tinyfleet.v1 import coordinator_pb2
 PAGE = Path(__file__).parents[2] / "docs" / "metrics.md"
 PROCESSES = ("coordinator", "aggregator", "metrics", "agent")
 ADDRESS = re.compile(r"answering Prometheus, whoever asks address=(\S+)")
+ANSWERS = re.compile(r"answering with this agent's model address=(\S+)")
 ROUNDS = 60
 
 
@@ -27,14 +30,20 @@ ROUNDS = 60
 def local(tmp_path, monkeypatch):
     for process in PROCESSES:
         monkeypatch.setenv(f"TINYFLEET_{process.upper()}_PROMETHEUS", "0")
+    monkeypatch.setenv("TINYFLEET_AGENT_PREDICT", "127.0.0.1:0")
     with LocalFleet(tmp_path / "fleet", 2, boards=["emulated://host"], secure=True) as local:
         yield local
 
 
+def address_of(local, name, said):
+    """Where the process `name` listens, by its log."""
+    return said.findall((local.folder / "logs" / f"{name}.log").read_text("utf-8"))[-1]
+
+
 def scraped(local, name):
     """The families that the process `name` tells."""
-    log = (local.folder / "logs" / f"{name}.log").read_text("utf-8")
-    with contextlib.closing(http.client.HTTPConnection(ADDRESS.findall(log)[-1])) as connection:
+    address = address_of(local, name, ADDRESS)
+    with contextlib.closing(http.client.HTTPConnection(address)) as connection:
         connection.request("GET", "/metrics")
         answer = connection.getresponse()
         assert answer.headers["Content-Type"].startswith("text/plain; version=0.0.4")
@@ -74,14 +83,22 @@ def test_every_process_tells_what_the_page_says(local):
             local.check()
             time.sleep(0.05)
         end = fleet.get_run(run_id)
+    with LiveModel(address_of(local, "agent-1", ANSWERS)) as model:
+        asked = model.predict(np.zeros((3, 1), np.float32))
     scrapes = {
         "coordinator": scraped(local, "coordinator"),
         "aggregator": scraped(local, "aggregator"),
         "metrics": scraped(local, "metrics"),
-        "agent": scraped(local, "boards"),
+        "agent": [*scraped(local, "boards"), *scraped(local, "agent-1")],
     }
     told = {one for name, families in scrapes.items() for one in found(name, families)}
     assert told == documented()
+
+    agent = values(scraped(local, "agent-1"))
+    assert agent["tinyfleet_predictions_total", "answered"] == 1
+    assert agent["tinyfleet_predicted_samples_total",] == 3
+    assert agent["tinyfleet_prediction_seconds_count",] == 1
+    assert agent["tinyfleet_models_total",] == asked.version.number
 
     coordinator, aggregator = values(scrapes["coordinator"]), values(scrapes["aggregator"])
     assert coordinator["tinyfleet_agents", "attached"] == 3

@@ -26,7 +26,10 @@ STORES = [
 COMMAND = ["tinyfleet/cli/*"]
 COMMANDS = [*COMMAND, "mcu_bridge/cli/*"]
 # What dials a service, and what knows when a certificate ends.
-CLIENT = ["tinyfleet/client.py", "tinyfleet/telemetry_grpc.py", "tinyfleet/security/*"]
+CLIENT = [
+    *("tinyfleet/client.py", "tinyfleet/predictions.py", "tinyfleet/telemetry_grpc.py"),
+    "tinyfleet/security/*",
+]
 SIGNING = ["tinyfleet/security/*", "services/hosting/*"]
 NODES = [
     "tinyfleet/ros/*",

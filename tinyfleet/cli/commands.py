@@ -24,6 +24,7 @@ COMMANDS: dict[str, Entry] = {
     "run": Entry("tinyfleet.cli.run:command", "Start, list, show, watch and stop runs."),
     "agent": Entry("tinyfleet.cli.agent:command", "Make this machine an agent.", "tls"),
     "agents": Entry("tinyfleet.cli.agents:command", "List the agents of a fleet."),
+    "predict": Entry("tinyfleet.cli.predict:command", "Ask the live model of an agent."),
     "ca": Entry("tinyfleet.cli.ca:command", "Issue and revoke certificates.", "tls"),
     "health": Entry("tinyfleet.cli.health:command", "Ask a service how it is.", "services"),
     "metrics": Entry("tinyfleet.cli.metrics:command", "Query, watch and summarize metrics."),

@@ -44,6 +44,13 @@ FAMILIES: dict[str, tuple[str, str]] = {
     "tinyfleet_reconnects_total": ("counter", "Streams that were opened after the first."),
     "tinyfleet_board_link_errors_total": ("counter", "Frames that were spoiled or sent again."),
     "tinyfleet_board_failures_total": ("counter", "Times that the board failed at work."),
+    "tinyfleet_predictions_total": (
+        "counter",
+        "Questions to the live model, by outcome.",
+    ),
+    "tinyfleet_predicted_samples_total": ("counter", "Samples that it was asked about."),
+    "tinyfleet_models_total": ("counter", "Models that the agent has adapted and taken over."),
+    "tinyfleet_model_age_seconds": ("gauge", "Since the newest of them was trained."),
 }
 LEVEL = (
     "tinyfleet_level",
@@ -81,4 +88,9 @@ MEASURES = (
     Measure("member", "reconnects", "tinyfleet_reconnects_total"),
     Measure("board", "link_errors", "tinyfleet_board_link_errors_total"),
     Measure("board", "failures", "tinyfleet_board_failures_total"),
+    Measure("predictions", "answered", "tinyfleet_predictions_total", ("outcome", "answered")),
+    Measure("predictions", "refused", "tinyfleet_predictions_total", ("outcome", "refused")),
+    Measure("predictions", "samples", "tinyfleet_predicted_samples_total"),
+    Measure("predictions", "models", "tinyfleet_models_total"),
+    Measure("predictions", "model_age_s", "tinyfleet_model_age_seconds"),
 )

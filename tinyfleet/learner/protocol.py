@@ -112,14 +112,25 @@ def learn_by_plan(
     `(parameter_count,) float32`; None when the training diverged, see `delta_of`. Raises
     InvalidInput when there are not exactly `plan.samples` samples.
     """
+    trained, counted, done = train_by_plan(learner, start, samples, plan)
+    return delta_of(trained, counted, done.finite), done
+
+
+def train_by_plan(
+    learner: Learner, start: Parameters, samples: Samples, plan: TrainingPlan
+) -> tuple[Parameters, Parameters, Trained]:
+    """What `plan` makes of `start`, which stays as it is, and what its change counts from.
+
+    Both `(parameter_count,) float32`; the first is the caller's own. Of no use when it is not
+    finite. Raises InvalidInput when there are not exactly `plan.samples` samples.
+    """
     trained, done, counted = start.copy(), PlanTotal(), start
     for index, (phase, part) in enumerate(parts_of(plan, samples)):
         if index and index == plan.counted_from:
             counted = trained.copy()
         if not done.add(phase, learner.train(trained, part, phase, start)):
             break
-    total = done.trained()
-    return delta_of(trained, counted, total.finite), total
+    return trained, counted, done.trained()
 
 
 def parts_of(plan: TrainingPlan, samples: Samples) -> list[tuple[Phase, Samples]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+from pathlib import Path
 
 from tinyfleet.errors import InvalidInput
 
@@ -14,6 +15,15 @@ def check_plaintext(service: str, address: str) -> None:
         raise InvalidInput(
             f"refusing to reach the {service} at '{host[:80]}' without TLS: give --tls FOLDER "
             "with a certificate, from 'tinyfleet ca issue' or 'tinyfleet agent join'"
+        )
+
+
+def check_exposed(host: str, tls: Path | None) -> None:
+    """Raise InvalidInput when a server on `host` could be reached without TLS from elsewhere."""
+    if tls is None and not is_loopback(host):
+        raise InvalidInput(
+            f"refusing to listen on '{host}' without TLS: give --tls FOLDER with a certificate, or "
+            "use 127.0.0.1, ::1 or localhost"
         )
 
 

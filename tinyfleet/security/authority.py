@@ -23,7 +23,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from tinyfleet.errors import InvalidInput
 from tinyfleet.files import write_whole
-from tinyfleet.security.bearer import SERVICE, Bearer, internal_host
+from tinyfleet.security.bearer import OPERATOR, SERVICE, Bearer, internal_hosts
 from tinyfleet.security.folder import CA, CERTIFICATE, KEY, REVOKED
 
 CA_KEY, ISSUED = "ca.key", "issued.jsonl"
@@ -296,9 +296,9 @@ def _usage(*, signs_certificates: bool) -> x509.KeyUsage:
 
 
 def _purposes(bearer: Bearer) -> x509.ExtendedKeyUsage:
-    """Everybody dials; only services are dialled."""
+    """Everybody dials; services are dialled, and agents that predict."""
     purposes = [ExtendedKeyUsageOID.CLIENT_AUTH]
-    if bearer.role == SERVICE:
+    if bearer.role != OPERATOR:
         purposes.append(ExtendedKeyUsageOID.SERVER_AUTH)
     return x509.ExtendedKeyUsage(purposes)
 
@@ -310,8 +310,7 @@ def _names(bearer: Bearer, hosts: Sequence[str]) -> x509.SubjectAlternativeName:
     if len(hosts) > MAX_HOSTS:
         raise InvalidInput(f"a certificate has at most {MAX_HOSTS} host names")
     try:
-        if bearer.role == SERVICE:
-            names += [x509.DNSName(host) for host in (internal_host(bearer.name), *hosts)]
+        names += [x509.DNSName(host) for host in (*internal_hosts(bearer), *hosts)]
     except ValueError as error:
         raise InvalidInput(f"no host name: {error}") from None
     return x509.SubjectAlternativeName(names)

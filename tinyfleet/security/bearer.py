@@ -76,3 +76,15 @@ def bearer_of(uris: Iterable[str]) -> Bearer | None:
 def internal_host(service: str) -> str:
     """The host name that a service's certificate has, wherever the service runs."""
     return f"{service}.tinyfleet.internal"
+
+
+def internal_hosts(bearer: Bearer) -> tuple[str, ...]:
+    """The host names of a bearer that is dialled: of a service, or of an agent that predicts.
+
+    An agent has two, so that a caller may take any agent of the site, or that one alone.
+    """
+    if bearer.role == SERVICE:
+        return (internal_host(bearer.name),)
+    if bearer.role == AGENT:
+        return internal_host(AGENT), internal_host(f"{bearer.name}.{AGENT}")
+    return ()

@@ -35,6 +35,11 @@ class Material(NamedTuple):
     begins_s: int
     expires_s: int
 
+    @property
+    def der(self) -> bytes:
+        """The first certificate, DER."""
+        return der_of(self.certificate)
+
 
 class TlsFolder:
     """A process's own certificate, its key, and the certificates of those it trusts."""
@@ -107,14 +112,19 @@ def validity(pem: bytes) -> tuple[int, int]:
     Raises InvalidInput.
     """
     try:
-        _, _, rest = pem.partition(_BEGIN)
-        body, end, _ = rest.partition(_END)
-        if not end:
-            raise InvalidInput("it holds no certificate")
-        return _validity(base64.b64decode(body))
+        return _validity(der_of(pem))
     except (ValueError, IndexError, binascii.Error) as error:
         reason = error if isinstance(error, InvalidInput) else "it is no certificate"
         raise InvalidInput(str(reason)) from None
+
+
+def der_of(pem: bytes) -> bytes:
+    """The first certificate of `pem`; raises InvalidInput when there is none."""
+    _, _, rest = pem.partition(_BEGIN)
+    body, end, _ = rest.partition(_END)
+    if not end:
+        raise InvalidInput("it holds no certificate")
+    return base64.b64decode(body)
 
 
 def _validity(der: bytes) -> tuple[int, int]:

@@ -11,7 +11,7 @@ from cryptography import x509
 
 from tinyfleet.errors import InvalidInput
 from tinyfleet.security.authority import Authority
-from tinyfleet.security.bearer import Bearer, bearer_of, internal_host
+from tinyfleet.security.bearer import Bearer, bearer_of, internal_hosts
 from tinyfleet.security.folder import CERTIFICATE
 
 
@@ -32,8 +32,8 @@ def renew_folder(
     bearer = bearer_of(uris)
     if bearer is None:
         raise InvalidInput(f"the certificate in {folder} is nobody's of a fleet: issue a new one")
-    own = internal_host(bearer.name)
-    further = [host for host in hosts if host != own]
+    own = internal_hosts(bearer)
+    further = [host for host in hosts if host not in own]
     return bearer, authority.issue_folder(bearer, folder, further, days)
 
 

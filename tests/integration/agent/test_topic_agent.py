@@ -13,9 +13,9 @@ import pytest
 from agent_peers import AggregatorPeer, CoordinatorPeer, Visit, listening
 
 from edge_agents.agent import Agent
+from edge_agents.prediction.personal import Personal
 from edge_agents.settings import AgentSettings
 from edge_agents.topic.learning import TopicLearning
-from edge_agents.topic.personal import Personal
 from edge_agents.topic.readers import ARRAY
 from edge_agents.topic.settings import StreamSettings
 from edge_agents.topic.topic import Topic
@@ -74,7 +74,7 @@ async def fleet(stream: StreamSettings = STREAM, **settings: Any) -> AsyncIterat
         coordinator = CoordinatorPeer(address)
         address = await stack.enter_async_context(listening(coordinator=coordinator))
         chosen = AgentSettings(coordinator=address, name="pi-1", reconnect_s=0.2, **settings)
-        learning = TopicLearning(Topic(stream), Personal("auto"))
+        learning = TopicLearning(Topic(stream), Personal())
         stop = asyncio.Event()
         agent = asyncio.create_task(Agent(chosen, learning).run(stop))
         try:
@@ -167,6 +167,6 @@ async def test_model_of_another_shape_is_declined_for_good() -> None:
 
 
 def test_topic_and_own_data_are_not_for_one_agent(tmp_path: Path) -> None:
-    learning = TopicLearning(Topic(STREAM), Personal("auto"))
+    learning = TopicLearning(Topic(STREAM), Personal())
     with pytest.raises(InvalidInput, match="choose one of them"):
         Agent(AgentSettings(own_data=tmp_path / "own.npz"), learning)

@@ -44,6 +44,8 @@ def test_data_of_the_environment_is_honoured(tmp_path: Path) -> None:
         (("--device", "ttyACM0"), "--device must be a URL like serial:"),
         (("--data", "no/such/file"), "--data or TINYFLEET_DATA"),
         (("--nmae", "x"), "--nmae"),
+        (("--predict", "7320"), "--predict must be host:port"),
+        (("--predict", "0.0.0.0:7320"), "refusing to listen on '0.0.0.0' without TLS: give --tls"),
         (("--holder", "-1"), "--holder must be at least 0"),
         (("--holder", "3", "--own-data", "x.npz"), "leave --holder or --own-data out"),
     ],

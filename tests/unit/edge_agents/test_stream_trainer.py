@@ -12,7 +12,6 @@ from played_board import Bench
 from edge_agents.boards import Board, Ports
 from edge_agents.reconnect import Clock
 from edge_agents.sources import SlotSamples
-from edge_agents.topic.personal import Personal, PersonalModel
 from edge_agents.topic.stream import Sample, StreamSource
 from edge_agents.trainers.mcu import McuTrainer
 from edge_agents.trainers.protocol import Draw, NotNow, Outcome
@@ -194,20 +193,3 @@ async def test_board_of_a_stream_that_stops_is_asked_for_nothing() -> None:
     with pytest.raises(NotNow, match="the topic gave no sample"):
         await trainer.train(START, ONLINE, SlotSamples(source, 1, 4, 2), upload_of(ONLINE))
     assert bench.calls == []
-
-
-def test_prediction_is_the_newest_models_and_there_is_none_before() -> None:
-    losses: list[float] = []
-    personal = Personal("auto", losses.append)
-    window = np.array([0.5], np.float32)
-    assert personal.predict(window) is None
-    for scale in (1, 2):
-        parameters = START * np.float32(scale)
-        personal.learned(PersonalModel(SPEC, "run-1", 3, parameters), 0.25)
-        predicted = personal.predict(window)
-        assert predicted is not None
-        assert np.array_equal(predicted, LEARNER.predict(parameters, window[None, :])[0])
-    assert losses == [0.25, 0.25]
-    checkpoint = personal.newest.checkpoint() if personal.newest else None
-    assert checkpoint is not None
-    assert (checkpoint.run_id, checkpoint.version) == ("run-1", 3)

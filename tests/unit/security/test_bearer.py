@@ -12,7 +12,14 @@ from services.hosting.credentials import bearer_in, check_service
 from tinyfleet.errors import InvalidInput
 from tinyfleet.security.address import check_plaintext
 from tinyfleet.security.authority import Authority, new_key
-from tinyfleet.security.bearer import Bearer, bearer_of, checked_bearer
+from tinyfleet.security.bearer import (
+    SERVICES,
+    Bearer,
+    bearer_of,
+    checked_bearer,
+    internal_host,
+    internal_hosts,
+)
 from tinyfleet.security.channels import channel
 from tinyfleet.security.folder import TlsFolder
 from tinyfleet.security.handshakes import explained
@@ -86,18 +93,36 @@ def test_what_can_have_no_certificate_is_refused(role, name, also, reason):
 
 
 def test_a_certificate_says_whose_it_is_and_what_it_is_for(authority):
-    client, server = (
+    client, agent, server = (
         authority.issue(checked_bearer(*who), new_key().public_key())
-        for who in (("agent", "pi-1", ("lamp",)), ("service", "metrics"))
+        for who in (("operator", "desk"), ("agent", "pi-1", ("lamp",)), ("service", "metrics"))
     )
-    assert bearer_in(client) == Bearer("agent", "pi-1", ("lamp",))
+    assert bearer_in(client) == Bearer("operator", "desk")
+    assert bearer_in(agent) == Bearer("agent", "pi-1", ("lamp",))
     assert bearer_in(server) == Bearer("service", "metrics")
     purposes = [
         one.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
-        for one in (client, server)
+        for one in (client, agent, server)
     ]
-    assert [ExtendedKeyUsageOID.SERVER_AUTH in one for one in purposes] == [False, True]
+    assert [ExtendedKeyUsageOID.SERVER_AUTH in one for one in purposes] == [False, True, True]
     client.verify_directly_issued_by(authority.certificate)
+
+
+@given(NAMES)
+def test_an_agent_s_host_names_are_no_service_s_and_none_of_another_agent_s(name):
+    any_agent, own = internal_hosts(checked_bearer("agent", name))
+    assert (any_agent, own) == ("agent.tinyfleet.internal", f"{name}.agent.tinyfleet.internal")
+    assert not {any_agent, own} & {internal_host(service) for service in SERVICES}
+    assert internal_hosts(checked_bearer("operator", name)) == ()
+
+
+@pytest.mark.parametrize("name", ["a_b", "." * 64, "-", "A" * 64, "agent", "coordinator"])
+def test_an_agent_of_any_name_has_its_host_names_in_its_certificate(authority, name):
+    bearer = checked_bearer("agent", name)
+    certificate = authority.issue(bearer, new_key().public_key())
+    names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert names.get_values_for_type(x509.DNSName) == list(internal_hosts(bearer))
+    assert bearer_in(certificate) == bearer
 
 
 def test_an_authority_is_not_made_twice(authority):

@@ -6,11 +6,20 @@ import pytest
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
 
-from services.hosting.roles import CHANGES, FOR_TOKENS, MAY_CALL
 from tinyfleet.security.bearer import AGENT, OPERATOR, ROLES, SERVICE
-from tinyfleet.v1 import aggregator_pb2, coordinator_pb2, enrolment_pb2, metrics_pb2
+from tinyfleet.security.roles import CHANGES, FOR_TOKENS, MAY_CALL
+from tinyfleet.v1 import (
+    aggregator_pb2,
+    coordinator_pb2,
+    enrolment_pb2,
+    metrics_pb2,
+    prediction_pb2,
+)
 
-FILES = (coordinator_pb2, aggregator_pb2, metrics_pb2, enrolment_pb2, health_pb2, reflection_pb2)
+FILES = (
+    *(coordinator_pb2, aggregator_pb2, metrics_pb2, enrolment_pb2, prediction_pb2),
+    *(health_pb2, reflection_pb2),
+)
 
 
 def methods():
@@ -40,10 +49,18 @@ def test_every_rpc_has_a_caller_and_only_roles_that_exist():
         (
             AGENT,
             "Attend SubmitUpdates FetchModel FetchFile Report",
-            "CreateRun OpenRun EndRun PutFile",
+            "CreateRun StopRun Query OpenRun EndRun PutFile",
         ),
-        (OPERATOR, "CreateRun StopRun Query FetchModel PutFile", "Attend SubmitUpdates OpenRun"),
-        (SERVICE, "OpenRun CloseRound EndRun FetchFile Report", "CreateRun Attend PutFile"),
+        (
+            OPERATOR,
+            "CreateRun StopRun Query FetchModel PutFile Predict",
+            "Attend SubmitUpdates OpenRun",
+        ),
+        (
+            SERVICE,
+            "OpenRun CloseRound EndRun WatchModel FetchFile Report",
+            "CreateRun Attend PutFile Predict",
+        ),
     ],
 )
 def test_a_role_has_its_own_work(role, may, may_not):

@@ -7,6 +7,7 @@ from tinyfleet.security.bearer import AGENT, OPERATOR, SERVICE
 _COORDINATOR = "/tinyfleet.v1.CoordinatorService/"
 _AGGREGATOR = "/tinyfleet.v1.AggregatorService/"
 _METRICS = "/tinyfleet.v1.MetricsService/"
+_PREDICTION = "/tinyfleet.v1.PredictionService/"  # of an agent, which lets in no agent but itself
 _HEALTH = "/grpc.health.v1.Health/"
 _ANYBODY = frozenset({AGENT, OPERATOR, SERVICE})
 
@@ -30,6 +31,9 @@ MAY_CALL: dict[str, frozenset[str]] = {
     f"{_METRICS}Query": frozenset({OPERATOR}),
     f"{_METRICS}Watch": frozenset({OPERATOR}),
     f"{_METRICS}Summarize": frozenset({OPERATOR}),
+    f"{_PREDICTION}Predict": frozenset({OPERATOR, AGENT}),
+    f"{_PREDICTION}PredictStream": frozenset({OPERATOR, AGENT}),
+    f"{_PREDICTION}GetModel": frozenset({OPERATOR, AGENT}),
     "/tinyfleet.v1.RenewalService/Renew": _ANYBODY,
     f"{_HEALTH}Check": _ANYBODY,
     f"{_HEALTH}List": _ANYBODY,

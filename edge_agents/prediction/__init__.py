@@ -1,0 +1,1 @@
+"""Live models: what an agent has adapted to its own samples, and answers with."""
