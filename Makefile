@@ -1,6 +1,6 @@
 # One task list for laptops and CI. Every target sets up what it needs first, and quickly when nothing changed.
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-ros setup-tf demo test test-fast lint images bench bench-mcu compare-quick proto format lock clean
+.PHONY: help setup setup-ros setup-tf demo test test-fast lint images images-arm64-check bench bench-mcu compare-quick proto format lock clean
 
 PYTHON_BIN := .venv/bin/python
 ROS_PYTHON := .venv-ros/bin/python
@@ -52,6 +52,9 @@ lint: setup node_modules/ready ## ruff, mypy, import rules, buf and a look over 
 
 images: setup ## container images of all roles; BASE=bootstrap where there is no registry
 	@deploy/build
+
+images-arm64-check: setup ## nightly: the agent's image for arm64 under emulation, as root; minutes
+	@dev/check_arm64
 
 bench: setup ## every number in the README; installs PyTorch to compare with
 	$(PYTHON_BIN) -m pip install -qq --disable-pip-version-check -r requirements/bench.in
