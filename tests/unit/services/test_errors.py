@@ -12,7 +12,7 @@ from services.hosting.errors import STATUS_OF, NotFound, status_of
 from tinyfleet.errors import InvalidInput, TinyFleetError
 
 # Errors of the command and of libraries that need a display or a device: no service raises them.
-OF_PROGRAMS = ("tinyfleet.cli", "tinyfleet.learner")
+OF_PROGRAMS = ("tinyfleet.cli", "tinyfleet.export", "tinyfleet.learner")
 NOT_LOADED = ("tinyfleet.cli", "tinyfleet.ros.", "services.hosting.ros")  # ROS is not in .venv
 
 
