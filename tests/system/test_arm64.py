@@ -1,4 +1,4 @@
-"""The agent's image for a Pi's processor, under QEMU: behaviour and bits, never time.
+"""The agent's images for a Pi's processor, under QEMU: behaviour and bits, never time.
 
 `make images-arm64-check` runs this; it has the kernel start such programs through QEMU first.
 """
@@ -9,13 +9,18 @@ import os
 import re
 import time
 
+import numpy as np
 import pytest
 from container_engine import ROOT, about, bounded, in_image, podman, succeed
 
 from tinyfleet.cli.local_fleet import LocalFleet
 from tinyfleet.client import Fleet
+from tinyfleet.export.quantize import int8_tflite
+from tinyfleet.export.tflite import float_tflite
 from tinyfleet.learner import make_learner
-from tinyfleet.model import parameters_sha256
+from tinyfleet.litert.file import load_tflite
+from tinyfleet.litert.graph import Graph
+from tinyfleet.model import builtin_model, initial_parameters, parameters_sha256
 from tinyfleet.run import make_run
 from tinyfleet.simulation import simulate
 from tinyfleet.tasks import make_task
@@ -54,13 +59,53 @@ print(platform.machine(), parameters_sha256(simulate(run, task, learner).paramet
 """
 
 
+# LiteRT looks for a processor that it knows; QEMU 7.2 shows it the one of this machine.
+PI_4 = (
+    "processor\t: {}\nBogoMIPS\t: 108.00\nFeatures\t: fp asimd evtstrm crc32 cpuid\n"
+    "CPU implementer\t: 0x41\nCPU architecture: 8\nCPU variant\t: 0x0\nCPU part\t: 0xd08\n"
+    "CPU revision\t: 3\n\n"
+)
+
+EXTRACT = """
+import pathlib, numpy
+from tinyfleet.litert.file import load_tflite
+from tinyfleet.litert.graph import Graph
+
+rows = numpy.load("/files/rows.npy")
+for name in ("body", "body_int8"):
+    print(Graph(load_tflite(pathlib.Path(f"/files/{name}.tflite")))(rows).tobytes().hex())
+"""
+
+
 @pytest.fixture(scope="module")
-def image():
-    """The agent's image for arm64, by what `deploy/build` said."""
+def images():
+    """The agent's images for arm64, by what `deploy/build` said."""
     environment = {"ARCH": "arm64", "BASE": "bootstrap", "LIMIT_S": str(EMULATED_BUILD_S // 2)}
-    said = succeed(["deploy/build", "agent"], EMULATED_BUILD_S, cwd=ROOT, env=environment)
-    (name,) = re.findall(r"^images: (localhost/\S+)$", said, re.MULTILINE)
-    return name
+    said = succeed(
+        ["deploy/build", "agent", "agent-litert"], EMULATED_BUILD_S, cwd=ROOT, env=environment
+    )
+    names = re.findall(r"^images: (localhost/\S+)$", said, re.MULTILINE)
+    return dict(zip(("agent", "agent-litert"), names, strict=True))
+
+
+@pytest.fixture(scope="module")
+def image(images):
+    return images["agent"]
+
+
+@pytest.fixture
+def files(tmp_path):
+    """A body in float32 and in int8, samples for it, and what a Pi says of its processor."""
+    model = builtin_model("cnn_s", (28, 28, 1), 5, "softmax_cross_entropy")
+    parameters = initial_parameters(model, SEED)
+    rows = np.random.default_rng(SEED).uniform(0, 1, (8, model.inputs)).astype(np.float32)
+    np.save(tmp_path / "rows.npy", rows)
+    whole = float_tflite(model, parameters)
+    (tmp_path / "body.tflite").write_bytes(whole.content)
+    (tmp_path / "body_int8.tflite").write_bytes(int8_tflite(model, parameters, rows).content)
+    (tmp_path / "cpuinfo").write_text("".join(PI_4.format(core) for core in range(4)))
+    tmp_path.chmod(0o755)
+    return tmp_path
 
 
 @pytest.fixture(scope="module")
@@ -108,6 +153,15 @@ def test_the_image_is_for_arm64(image):
 def test_the_c_learner_in_the_image_ends_in_the_bits_of_this_machine(image, expected):
     machine, sha256 = in_image(image, "python", "-c", TRAIN, limit_s=LIMIT_S).split()
     assert (machine, sha256) == ("aarch64", expected)
+
+
+def test_an_extractor_in_the_image_gives_the_bits_of_this_machine(images, files):
+    words = ("run", "--rm", "--network", "none", "--read-only", "--entrypoint", "python")
+    mounts = (f"--volume={files}:/files:ro", f"--volume={files / 'cpuinfo'}:/proc/cpuinfo:ro")
+    said = podman(*words, *mounts, images["agent-litert"], "-c", EXTRACT, limit_s=LIMIT_S).split()
+    rows = np.load(files / "rows.npy")
+    here = [Graph(load_tflite(files / f"{name}.tflite"))(rows) for name in ("body", "body_int8")]
+    assert said == [features.tobytes().hex() for features in here]
 
 
 def test_an_agent_in_the_image_trains_to_the_bits_of_this_machine(

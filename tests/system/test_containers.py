@@ -13,6 +13,7 @@ import sys
 import tarfile
 import time
 
+import numpy as np
 import pytest
 from container_engine import (
     BUILD_LIMIT_S,
@@ -25,8 +26,10 @@ from container_engine import (
     succeed,
 )
 
+from tinyfleet.export.tflite import float_tflite
 from tinyfleet.learner import make_learner
-from tinyfleet.model import parameters_sha256
+from tinyfleet.litert.graph import Graph
+from tinyfleet.model import initial_parameters, parameters_sha256
 from tinyfleet.run import make_run
 from tinyfleet.simulation import simulate
 from tinyfleet.tasks import make_task
@@ -34,7 +37,7 @@ from tinyfleet.tasks import make_task
 COMPOSE = ROOT / "deploy" / "compose.yaml"
 SERVICES = ("coordinator", "aggregator", "metrics")
 AGENTS = ("pi-1", "pi-2")
-ROLES = ("coordinator", "aggregator", "metrics", "agent", "agent-emulator")
+ROLES = ("coordinator", "aggregator", "metrics", "agent", "agent-litert", "agent-emulator")
 USER = 10001  # MUST match deploy/containers/Containerfile
 ROUNDS = 240
 MB = 10**6
@@ -81,11 +84,27 @@ def test_no_compiler_no_installer_and_no_tests_are_in_an_image(images, role):
     assert in_image(images[role], "sh", "-c", f"{tools}; {tests}; true").split() == []
 
 
-@pytest.mark.parametrize("role", ["agent", "agent-emulator"])
+@pytest.mark.parametrize("role", ["agent", "agent-litert", "agent-emulator"])
 def test_an_agent_has_none_of_the_servers_dependencies(images, role):
     theirs = ("alembic", "click", "grpc_health", "grpc_reflection", "services", "sqlalchemy")
     script = f"import importlib.util as u; print([n for n in {theirs} if u.find_spec(n)])"
     assert in_image(images[role], "python", "-c", script).strip() == "[]"
+
+
+def test_an_agent_with_litert_computes_features(images, tmp_path):
+    model = make_run(make_task("sine", {}), "tiny_reptile", 1, 1, "mlp_32").model
+    file = float_tflite(model, initial_parameters(model, 1))
+    rows = np.linspace(-2, 2, 5, dtype=np.float32)[:, np.newaxis]
+    script = f"""
+import numpy
+from tinyfleet.litert.file import TfliteFile
+from tinyfleet.litert.graph import Graph
+
+rows = numpy.linspace(-2, 2, 5, dtype=numpy.float32)[:, numpy.newaxis]
+print(Graph(TfliteFile(bytes.fromhex({file.content.hex()!r})))(rows).tobytes().hex())
+"""
+    said = in_image(images["agent-litert"], "python", "-c", script)
+    assert said.strip() == Graph(file)(rows).tobytes().hex()
 
 
 @pytest.mark.parametrize("role", ROLES)
