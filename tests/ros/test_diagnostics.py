@@ -51,6 +51,7 @@ def test_status_is_latched_and_comes_on_change_only(start, observer):
     start("metrics", **FREE)
     observer.until(lambda: observer.state("metrics") == "unconfigured")
     early = observer.collect(DiagnosticStatus, "/metrics/status", LATCHED)
+    observer.until(lambda: early)  # found each other: the next ones replace this one
     for transition in ("configure", "activate", "deactivate"):
         assert observer.change("metrics", transition)
     observer.until(lambda: len(early) == 4)
