@@ -31,8 +31,11 @@ def show(file: Path, as_json: bool) -> None:
     if as_json:
         print_json({"file": str(file), "tensors": [asdict(one) for one in made]})
         return
-    rows = [(m.name, m.operator, "x".join(map(str, m.shape)), m.dtype) for m in made]
-    print_table(("tensor", "operator", "shape", "type"), rows)
+    rows = [
+        (str(number), one.operator, "x".join(map(str, one.shape)), one.dtype, one.name)
+        for number, one in enumerate(made, 1)
+    ]
+    print_table(("number", "operator", "shape", "type", "tensor"), rows)
 
 
 @command.command(
@@ -40,7 +43,12 @@ def show(file: Path, as_json: bool) -> None:
     epilog=examples("tinyfleet tflite cut classifier.tflite --at relu_3 --out features.tflite"),
 )
 @click.argument("file", type=_FILE)
-@click.option("--at", metavar="TENSOR", required=True, help="What the new file puts out.")
+@click.option(
+    "--at",
+    metavar="TENSOR",
+    required=True,
+    help="What the new file puts out: a tensor's name or number.",
+)
 @click.option("--out", type=_FILE, required=True, help="File to write.")
 @json_option
 def cut_command(file: Path, at: str, out: Path, as_json: bool) -> None:

@@ -47,18 +47,17 @@ def tensors_made(file: TfliteFile) -> list[Made]:
     ]
 
 
-def cut(file: TfliteFile, name: str) -> TfliteFile:
-    """The part of the main graph that makes the tensor `name`, which becomes its only output.
+def cut(file: TfliteFile, at: str) -> TfliteFile:
+    """The part of the main graph that makes a tensor, which becomes its only output.
 
-    Raises InvalidInput for a tensor that no operator makes, where further graphs are needed to make
-    it, and like `tensors_made`.
+    at: the tensor's name, or where it stands among `tensors_made`, from 1: converters make names
+    that nobody types. Raises InvalidInput for a tensor that no operator makes, where further graphs
+    are needed to make it, and like `tensors_made`.
     """
     model, graph = _main_graph(file)
-    made = {_name(graph.tensors[i]): i for op in graph.operators for i in _numbers(op.outputs)}
-    if name not in made:
-        raise unknown_name("tensor", name, made)
-    graph.outputs = [made[name]]
-    graph.operators = _needed(graph.operators, made[name])
+    output = _found(graph, at)
+    graph.outputs = [output]
+    graph.operators = _needed(graph.operators, output)
     _check_one_graph(model, graph)
     _drop_unused(model, graph)
     model.subgraphs, model.signatureDefs = [graph], []
@@ -69,6 +68,19 @@ def _main_graph(file: TfliteFile) -> tuple[Any, Any]:
     check_tflite(file)
     model = parse_tflite(file)
     return model, model.subgraphs[0]
+
+
+def _found(graph: Any, at: str) -> int:
+    """The tensor of that name, or else of that number among what operators make."""
+    order = [index for operator in graph.operators for index in _numbers(operator.outputs)]
+    made = {_name(graph.tensors[index]): index for index in order}
+    if at in made:
+        return made[at]
+    if not (at.isascii() and at.isdigit()):
+        raise unknown_name("tensor", at, made)
+    if not 1 <= int(at[:9]) <= len(order):
+        raise InvalidInput(f"tensors have numbers from 1 to {len(order)} here, got {at[:9]}")
+    return order[int(at[:9]) - 1]
 
 
 def _needed(operators: list[Any], output: int) -> list[Any]:

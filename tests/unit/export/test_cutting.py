@@ -70,6 +70,14 @@ def test_a_damaged_file_is_refused(classifier):
         tensors_made(TfliteFile(classifier.content[:-300]))
 
 
+def test_a_tensor_can_be_named_by_its_number(classifier):
+    made = [one.name for one in tensors_made(classifier)]
+    assert cut(classifier, "2").content == cut(classifier, made[1]).content
+    for number in ("0", str(len(made) + 1), "9" * 30):
+        with pytest.raises(InvalidInput, match=f"tensors have numbers from 1 to {len(made)}"):
+            cut(classifier, number)
+
+
 def test_the_commands_list_and_cut(capsys, classifier, tmp_path):
     whole, part = tmp_path / "whole.tflite", tmp_path / "part.tflite"
     whole.write_bytes(classifier.content)
