@@ -25,6 +25,7 @@ class Purpose(IntEnum):
     UPLOAD = 5
     DEVICE_SPEED = 6
     HOLDERS = 7
+    SUPPORT_ORDER = 8
 
 
 class RandomStream:

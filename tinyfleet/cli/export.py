@@ -29,6 +29,7 @@ from tinyfleet.files import write_whole
 from tinyfleet.learner import make_learner
 from tinyfleet.learner.protocol import Learner, Samples
 from tinyfleet.model.spec import Parameters, parameters_sha256
+from tinyfleet.randomness import Purpose, RandomStream
 from tinyfleet.run import RunSpec, check_fits
 from tinyfleet.tasks import Task, make_task, outline_task
 
@@ -76,7 +77,7 @@ _NEXT = {
     "--support",
     type=_FILE,
     metavar="FILE.npz",
-    help="Adapt to these samples first: arrays inputs, and labels or targets.",
+    help="Adapt to these samples first, in a shuffled order: arrays inputs, and labels or targets.",
 )
 @click.option("--rate", type=float, metavar="NUMBER", help="Of adapting. [default: the task's]")
 @click.option("--passes", type=int, metavar="N", help="Over the support. [default: the task's]")
@@ -149,8 +150,11 @@ def command(
     front = _front(in_front_of_the_model(run.extractor, given), wishes["float_io"])
     values = run.sample_shape.inputs
     learned = load_samples(support, values, run.model) if support else None
+    right = None
     if learned is not None:
-        parameters = _adapted(learner, parameters, front, learned, run, chosen)
+        learned_features = Samples(front.features(learned.inputs), learned.targets)
+        parameters = _adapted(learner, parameters, learned_features, run, chosen)
+        right = _right(learner, parameters, learned_features)
     task = _task(run, data)
     material = Material(
         values,
@@ -176,6 +180,7 @@ def command(
         "version": known.version,
         "classifier": run.model.loss == "softmax_cross_entropy",
         "adapted_samples": 0 if learned is None else len(learned),
+        "support_accuracy": right,
         **_findings(order, exported),
         "parameters_sha256": parameters_sha256(parameters),
     }
@@ -209,17 +214,30 @@ def _front(extractor: ExtractorFile | None, float_io: bool) -> Front:
 def _adapted(
     learner: Learner,
     parameters: Parameters,
-    front: Front,
     support: Samples,
     run: RunSpec,
     chosen: dict[str, Any],
 ) -> Parameters:
-    """The parameters after learning the support set online, as an evaluation does."""
+    """The parameters after learning the support set online, as an evaluation does.
+
+    In an order drawn from the seed: files list class after class, and who learns so, one sample at
+    a time, knows the last one only.
+    """
     settings = _settings(run, {name: value for name, value in chosen.items() if value is not None})
-    adapted, seen = parameters.copy(), Samples(front.features(support.inputs), support.targets)
+    order = RandomStream(settings.seed, Purpose.SUPPORT_ORDER).permutation(len(support))
+    seen = Samples(support.inputs[order], support.targets[order])
+    adapted = parameters.copy()
     if not adapt(learner, adapted, seen, settings, settings.passes):
         raise Diverged("adapting to the support set diverged: try a lower --rate")
     return adapted
+
+
+def _right(learner: Learner, parameters: Parameters, support: Samples) -> float | None:
+    """Part of the support set that a classifier gets right; None for a regression."""
+    if learner.spec.loss != "softmax_cross_entropy":
+        return None
+    answers = learner.predict(parameters, support.inputs).argmax(axis=1)
+    return float((answers == support.targets.argmax(axis=1)).mean())
 
 
 def _settings(run: RunSpec, chosen: dict[str, Any]) -> EvaluationSettings:
@@ -267,6 +285,9 @@ def _print(document: dict[str, Any]) -> None:
     """The same for people, and what to do next."""
     model, size = document["model"], si_bytes(document["bytes"])
     print(f"{document['file']}: {model['name']}, {document['format']}, {size}")
+    if document["support_accuracy"] is not None:
+        right, count = document["support_accuracy"], document["adapted_samples"]
+        print(f"adapted to {count:,} samples, {100 * right:.0f} % of which it gets right")
     compared = f"on {document['samples']:,} samples"
     print(f"largest difference from the learner {document['largest_difference']:.3g} {compared}")
     for key, words in _LOSSES.items():

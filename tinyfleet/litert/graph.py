@@ -59,8 +59,7 @@ class Graph:
     """
 
     def __init__(self, file: TfliteFile) -> None:
-        check_tflite(file)
-        self._interpreter = make_interpreter(file)
+        self._interpreter = make_interpreter(file, plain=check_tflite(file))
         self.input = _only("input", self._interpreter.get_input_details())
         self.output = _only("output", self._interpreter.get_output_details())
 

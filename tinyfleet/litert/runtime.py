@@ -25,10 +25,11 @@ def has_runtime() -> bool:
     return _module() is not None
 
 
-def make_interpreter(file: TfliteFile) -> Any:
+def make_interpreter(file: TfliteFile, plain: bool = False) -> Any:
     """An `Interpreter` of the file, its tensors allocated, on one thread.
 
-    It computes as the runtime does by default, with XNNPACK. That is several times as fast as the
+    plain: with the runtime's own kernels alone. Else it computes as it does by default, with
+    XNNPACK. That is several times as fast as the
     runtime's other kernels, and other than those it gave the same bits on x86-64 and aarch64
     (decision 0027).
 
@@ -38,9 +39,13 @@ def make_interpreter(file: TfliteFile) -> Any:
     module = _module()
     if module is None:
         raise InvalidInput(_REMEDY)
+    options: dict[str, Any] = {"model_content": file.content, "num_threads": 1}
+    if plain:
+        kind = module.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+        options["experimental_op_resolver_type"] = kind
     try:
         with _without_greeting():
-            interpreter = module.Interpreter(model_content=file.content, num_threads=1)
+            interpreter = module.Interpreter(**options)
             interpreter.allocate_tensors()
     except (RuntimeError, ValueError) as error:
         raise InvalidInput(f"LiteRT does not take this .tflite file: {first_line(error)}") from None

@@ -15,6 +15,7 @@ from tinyfleet.litert.file import load_tflite
 from tinyfleet.litert.graph import Graph
 from tinyfleet.model import parameters_sha256
 from tinyfleet.model.layers import Dense, Tanh
+from tinyfleet.randomness import Purpose, RandomStream
 from tinyfleet.run import make_run
 from tinyfleet.strategies.plan import Phase
 from tinyfleet.tasks import make_task, outline_task
@@ -85,7 +86,13 @@ def test_an_exported_file_is_the_checkpoints_model(capsys, sine, tmp_path):
     np.testing.assert_allclose(Graph(load_tflite(out))(inputs), expected, rtol=1e-5, atol=1e-5)
 
 
-def test_a_support_set_is_learned_first(capsys, omniglot, support, tmp_path):
+def shuffled(support):
+    """A support set in the order in which it is learned."""
+    order = RandomStream(0, Purpose.SUPPORT_ORDER).permutation(len(support))
+    return Samples(support.inputs[order], support.targets[order])
+
+
+def test_a_support_set_is_learned_first_in_a_shuffled_order(capsys, omniglot, support, tmp_path):
     out = tmp_path / "mine.tflite"
     words = ["--support", support, "--rate", "0.05", "--passes", "3"]
     said = document(capsys, "export", omniglot, *words, "--out", out)
@@ -94,10 +101,11 @@ def test_a_support_set_is_learned_first(capsys, omniglot, support, tmp_path):
     with np.load(support) as arrays:
         inputs = arrays["inputs"].reshape(40, -1)
         targets = np.eye(5, dtype=np.float32)[arrays["labels"]]
-    samples = Samples(inputs, targets)
-    learner.train(adapted, samples, Phase(40, 0.05, passes=3))
+    learner.train(adapted, shuffled(Samples(inputs, targets)), Phase(40, 0.05, passes=3))
     assert said["parameters_sha256"] == parameters_sha256(adapted)
     assert said["adapted_samples"] == 40
+    right = learner.predict(adapted, inputs).argmax(axis=1) == targets.argmax(axis=1)
+    assert said["support_accuracy"] == pytest.approx(right.mean())
 
 
 def test_what_disagrees_is_refused_and_not_written(capsys, sine, tmp_path, monkeypatch):
@@ -310,7 +318,7 @@ def test_a_model_behind_an_extractor_becomes_one_file(capsys, head, frozen, tmp_
     features = Graph(load_tflite(frozen))(x)
     settings = make_task("sine", {}).recommended_evaluation
     phase = Phase(30, settings["rate"], passes=settings["passes"])
-    learner.train(adapted, Samples(features, np.sin(x)), phase)
+    learner.train(adapted, shuffled(Samples(features, np.sin(x))), phase)
     assert said["parameters_sha256"] == parameters_sha256(adapted)
     expected = learner.predict(adapted, features)
     allowed = 1e-5 if form == "tflite" else 0.2 * expected.std()

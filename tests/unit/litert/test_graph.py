@@ -15,8 +15,8 @@ from tinyfleet.errors import InvalidInput
 from tinyfleet.litert import probe
 from tinyfleet.litert.file import TfliteFile, load_tflite
 from tinyfleet.litert.graph import Graph
-from tinyfleet.litert.probe import check_tflite
-from tinyfleet.litert.runtime import _without_greeting
+from tinyfleet.litert.probe import alike, check_tflite
+from tinyfleet.litert.runtime import _without_greeting, make_interpreter
 from tinyfleet.run_files import MAX_FILE_BYTES
 
 INPUTS = np.random.default_rng(5).uniform(-1, 1, (6, 4)).astype(np.float32)
@@ -159,8 +159,33 @@ def test_a_good_file_is_tried_once():
     check_tflite(file, child("os.abort()"))
 
 
+def test_where_xnnpack_is_wrong_plain_kernels_compute(monkeypatch, caplog):
+    """Found on aarch64 under QEMU 7.2, with some int8 files."""
+    monkeypatch.setattr(probe, "_good", {})
+    made = []
+    monkeypatch.setattr(
+        "tinyfleet.litert.graph.make_interpreter",
+        lambda file, plain: made.append(plain) or make_interpreter(file, plain),
+    )
+    file = TfliteFile(dense_file(seed=96))
+    assert check_tflite(file, child("print('plain')"))
+    assert "LiteRT's own kernels do it instead" in caplog.text
+    outputs = Graph(file)(INPUTS)
+    monkeypatch.setattr(probe, "_good", {})
+    np.testing.assert_allclose(outputs, Graph(file)(INPUTS), rtol=1e-5)
+    assert made == [True, False]
+
+
+def test_rounding_is_alike_and_a_wrong_kernel_is_not():
+    right = [np.array([[-4.0, 41, 17], [10, -4, -1], [43, 127, 12]])]
+    assert alike([right[0] + np.array([1, 0, -2])], right)
+    assert not alike([np.array([[127.0, -34, 8], [127, -34, 5], [127, -34, -13]])], right)
+    assert not alike([np.full((3, 3), np.nan)], right)
+    assert alike([np.full((3, 3), np.nan)], [np.full((3, 3), np.nan)])  # refused by who uses it
+
+
 def test_only_the_last_good_files_are_remembered(monkeypatch):
-    monkeypatch.setattr(probe, "_good", {f"{number:064x}": None for number in range(64)})
+    monkeypatch.setattr(probe, "_good", {f"{number:064x}": False for number in range(64)})
     check_tflite(TfliteFile(dense_file()), child("sys.exit(0)"))
     assert len(probe._good) == 64
 
