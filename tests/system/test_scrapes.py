@@ -83,7 +83,7 @@ def test_every_process_tells_what_the_page_says(local):
             local.check()
             time.sleep(0.05)
         end = fleet.get_run(run_id)
-    with LiveModel(address_of(local, "agent-1", ANSWERS)) as model:
+    with LiveModel(address_of(local, "agent-1", ANSWERS), tls=local.tls) as model:
         asked = model.predict(np.zeros((3, 1), np.float32))
     scrapes = {
         "coordinator": scraped(local, "coordinator"),
