@@ -146,5 +146,5 @@ def test_the_page_leads_from_empty_machines_to_a_fleet_over_tls(machine):
 def only_the_coordinator_sees_the_authority(site):
     for service in ("coordinator", "aggregator", "metrics"):
         pid = site.run(f"systemctl show -P MainPID tinyfleet@{service}").strip()
-        seen = site.run(f"ls /proc/{pid}/root/etc/tinyfleet/ca").split()
+        seen = site.run(f"nsenter --mount --target {pid} ls /etc/tinyfleet/ca").split()
         assert ("ca.key" in seen) == (service == "coordinator"), service
